@@ -1,0 +1,60 @@
+/* Images as Qwen2.5-VL's processor sees them: decode, resize to a multiple of
+ * 28 pixels, normalise, cut into patches. The resize is Pillow's bicubic to the
+ * bit (Resample.c), given the same decoded pixels. */
+#ifndef QUERN_DATA_IMAGE_H
+#define QUERN_DATA_IMAGE_H
+
+#include <stdint.h>
+
+#include "lib/base/error.h"
+#include "lib/checkpoint/config.h"
+
+/* rgb[height][width][3], owned by the image. */
+struct image {
+	int width, height;
+	uint8_t *rgb;
+};
+
+/* preprocessor_config.json */
+struct image_processor {
+	int64_t min_pixels, max_pixels;
+	float mean[3], std[3];
+};
+
+bool image_processor_load(struct image_processor *p, const char *model_folder,
+                          error *err);
+
+/* JPEG or PNG; alpha is dropped and grey repeated, as PIL's convert("RGB")
+ * does; EXIF rotation is not applied. Size is checked before any pixel is
+ * decoded. */
+bool image_load(struct image *image, const char *path, error *err);
+void image_free(struct image *image);
+
+/* smart_resize of the reference: the size the image gets before patching. */
+bool smart_resize(int height, int width, int factor, int64_t min_pixels,
+                  int64_t max_pixels, int *out_height, int *out_width, error *err);
+
+/* PIL.Image.resize((width, height), BICUBIC) on uint8 RGB. */
+bool image_resize(const struct image *from, int width, int height,
+                  struct image *out, error *err);
+
+/* One image, ready for the vision tower. patches[grid_h*grid_w][patch_values],
+ * four rows in a row being one merged token (row order: merged row, merged
+ * column, row in 2x2, column in 2x2; within a row: channel, frame, y, x). */
+struct patches {
+	int grid_h, grid_w; /* in patches of config->patch pixels */
+	float *values;      /* owned */
+};
+
+/* Normalises and cuts; the image's size must be a multiple of patch * merge. */
+bool image_to_patches(const struct image *image, const struct image_processor *p,
+                      const struct vision_config *v, struct patches *out, error *err);
+
+/* image_load + smart_resize (with max_pixels lowered to `pixel_limit` if that
+ * is > 0 and smaller) + image_resize + image_to_patches. */
+bool load_patches(const char *path, const struct image_processor *p,
+                  const struct vision_config *v, int64_t pixel_limit,
+                  struct patches *out, error *err);
+void patches_free(struct patches *p);
+
+#endif
