@@ -35,9 +35,13 @@ struct model_config {
 };
 
 /* Reads folder/config.json. Accepts the flat form of the release and the form
- * with a text_config section (text_config and rope_parameters / rope_scaling).
+ * with a text_config section (text_config and rope_parameters / rope_scaling);
+ * where both give a field, text_config's is the one, as in transformers.
  * Every field it needs must be there, of the right type, within sane bounds, and
- * consistent (head_dim even, hidden % heads == 0, mrope sum, ...). */
+ * consistent (head_dim even, hidden % heads == 0, mrope sum, ...); the error names
+ * file, line, column and field. Only tie_word_embeddings has a default, false. A
+ * config that asks for what quern does not compute (another activation, sliding
+ * window attention in the text model, scaled rotary positions) is refused. */
 bool model_config_load(struct model_config *config, const char *folder, error *err);
 
 #endif

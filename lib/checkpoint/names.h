@@ -11,7 +11,10 @@
 
 enum { NAME_BYTES = 256 };
 
-/* quern's name -> hub name ("language_model.layers.0.x" -> "model.layers.0.x"). */
+/* Names of modules and of their tensors alike; of a name too long for out, the
+ * front.
+ *
+ * quern's name -> hub name ("language_model.layers.0.x" -> "model.layers.0.x"). */
 void name_to_hub(const char *module, char out[NAME_BYTES]);
 
 /* Any of the three spellings -> quern's. */

@@ -21,7 +21,7 @@ const char *dtype_name(enum dtype d); /* as in the header: "BF16" */
 size_t dtype_bytes(enum dtype d);
 bool dtype_from_name(const char *name, size_t length, enum dtype *out);
 
-enum { MAX_RANK = 8 };
+enum { MAX_RANK = 8, MAX_TENSORS = 1000000 }; /* of one file */
 
 /* A tensor of an open file; everything points into the file or its arena. */
 struct tensor {
@@ -45,14 +45,15 @@ struct safetensors {
 };
 
 /* Maps the file and checks its header whole: length, JSON syntax, string
- * metadata, known dtypes, no duplicate or overlong names, shape x dtype ==
- * byte range, ranges contiguous from 0 to the end of the file. Nothing is
- * allocated from a number that was not checked against the file first. */
+ * metadata, known dtypes, no unknown fields, no duplicate or overlong names
+ * (names.h), shape x dtype == byte range, ranges contiguous from 0 to the end of
+ * the file. Nothing is allocated from a number that was not checked against the
+ * file first. Lines and columns in errors are the header's. */
 bool safetensors_open(struct safetensors *file, const char *path, error *err);
 void safetensors_close(struct safetensors *file);
 
-/* A model folder: model.safetensors, or model.safetensors.index.json and the
- * shards it names (any number, any names, folder-local). */
+/* A model folder: model.safetensors.index.json and the shards it names (any
+ * number, any names, folder-local), or without an index model.safetensors. */
 struct checkpoint {
 	char *folder;
 	struct safetensors *files;
@@ -73,7 +74,8 @@ const struct tensor *checkpoint_find(const struct checkpoint *ckpt, const char *
 
 /* The header of a file that will hold these tensors in this order, data_offsets
  * contiguous: 8 length bytes, JSON with __metadata__ {"format":"pt"}, padded
- * with spaces to a multiple of 8. Appends to *out; tensor.data is not read. */
+ * with spaces to a multiple of 8. Appends to *out. Of a tensor, name, dtype,
+ * rank, shape and bytes are read; bytes must be what shape and dtype take. */
 bool safetensors_header(const struct tensor *tensors, size_t count, text *out,
                         error *err);
 

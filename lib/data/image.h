@@ -9,6 +9,9 @@
 #include "lib/base/error.h"
 #include "lib/checkpoint/config.h"
 
+/* What is decoded or made at most: beyond it a file is refused, not swallowed. */
+enum { IMAGE_MAX_SIDE = 16384, IMAGE_MAX_PIXELS = 1 << 27 };
+
 /* rgb[height][width][3], owned by the image. */
 struct image {
 	int width, height;
@@ -19,18 +22,24 @@ struct image {
 struct image_processor {
 	int64_t min_pixels, max_pixels;
 	float mean[3], std[3];
+	int patch, merge, temporal_patch; /* 0: the file does not say */
 };
 
+/* Reads model_folder/preprocessor_config.json: min_pixels and max_pixels, or the
+ * newer "size" {"shortest_edge", "longest_edge"}. A file that asks for another
+ * processing than the one here (no resize, another filter, ...) is refused. */
 bool image_processor_load(struct image_processor *p, const char *model_folder,
                           error *err);
 
 /* JPEG or PNG; alpha is dropped and grey repeated, as PIL's convert("RGB")
- * does; EXIF rotation is not applied. Size is checked before any pixel is
- * decoded. */
+ * does; of 16 bits a sample the upper 8 count; EXIF rotation is not applied.
+ * Structure and size are checked before any pixel is decoded. */
 bool image_load(struct image *image, const char *path, error *err);
 void image_free(struct image *image);
 
-/* smart_resize of the reference: the size the image gets before patching. */
+/* smart_resize of the reference: the size the image gets before patching. The
+ * error of a size it cannot serve (sides of a ratio above 200, ...) does not
+ * know the file; callers add its name. */
 bool smart_resize(int height, int width, int factor, int64_t min_pixels,
                   int64_t max_pixels, int *out_height, int *out_width, error *err);
 
@@ -46,7 +55,8 @@ struct patches {
 	float *values;      /* owned */
 };
 
-/* Normalises and cuts; the image's size must be a multiple of patch * merge. */
+/* Normalises and cuts; the image's size must be a multiple of patch * merge, and
+ * p must agree with v (preprocessor_config.json with config.json). */
 bool image_to_patches(const struct image *image, const struct image_processor *p,
                       const struct vision_config *v, struct patches *out, error *err);
 

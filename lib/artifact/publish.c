@@ -1,0 +1,214 @@
+/* Atomic files and folders; see publish.h. */
+#include "lib/artifact/publish.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "lib/artifact/disk.h"
+#include "lib/artifact/tree.h"
+
+/* Copies the target's path without slashes at its end. */
+static bool keep_target(char out[PATH_BYTES], const char *target, error *err)
+{
+	size_t length = strlen(target);
+	while (length > 1 && target[length - 1] == '/')
+		length--;
+	if (length == 0 || length >= PATH_BYTES)
+		return fail(err, EXIT_ENVIRONMENT, "%.200s: cannot publish: the path is %s",
+		            target, length ? "too long" : "empty");
+	memcpy(out, target, length);
+	out[length] = '\0';
+	return true;
+}
+
+bool atomic_begin(struct atomic_file *f, const char *target, error *err)
+{
+	f->temp.fd = -1;
+	return keep_target(f->target, target, err) &&
+	       temp_file(&f->temp, f->target, 0666, err);
+}
+
+bool atomic_write(struct atomic_file *f, const void *data, size_t size, error *err)
+{
+	int result = disk_write(f->temp.fd, data, size);
+	if (result == 0)
+		return true;
+	atomic_abandon(f);
+	return fail_disk(err, result, f->target, "write");
+}
+
+bool atomic_commit(struct atomic_file *f, error *err)
+{
+	int result = disk_sync(f->temp.fd);
+	if (result == 0)
+		result = disk_rename(f->temp.path, f->target);
+	if (result == 0)
+		result = disk_sync_parent(f->target);
+	temp_discard(&f->temp);
+	return result == 0 || fail_disk(err, result, f->target, "publish the file");
+}
+
+void atomic_abandon(struct atomic_file *f)
+{
+	temp_discard(&f->temp);
+}
+
+bool write_file(const char *path, const void *data, size_t size, error *err)
+{
+	struct atomic_file f;
+	return atomic_begin(&f, path, err) && atomic_write(&f, data, size, err) &&
+	       atomic_commit(&f, err);
+}
+
+/* Does the open file hold exactly data[size]? Any trouble counts as no. */
+static bool holds(int fd, const char *data, size_t size)
+{
+	char buffer[1 << 16];
+	struct stat st;
+	if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || (uint64_t)st.st_size != size)
+		return false;
+	for (size_t done = 0; done < size;) {
+		ssize_t n = read(fd, buffer, sizeof buffer);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0 || (size_t)n > size - done ||
+		    memcmp(buffer, data + done, (size_t)n) != 0)
+			return false;
+		done += (size_t)n;
+	}
+	return true;
+}
+
+bool write_file_if_changed(const char *path, const void *data, size_t size,
+                           bool *changed, error *err)
+{
+	int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	bool equal = fd >= 0 && holds(fd, data, size);
+	if (fd >= 0)
+		close(fd);
+	if (changed)
+		*changed = !equal;
+	return equal || write_file(path, data, size, err);
+}
+
+bool draft_begin(struct draft *d, const char *target, error *err)
+{
+	d->temp.fd = -1;
+	return keep_target(d->target, target, err) &&
+	       temp_folder(&d->temp, d->target, err);
+}
+
+/* Where `name` goes in the draft; its folder is made. */
+static bool draft_path(struct draft *d, const char *name, char out[PATH_BYTES],
+                       error *err)
+{
+	if (!join_path(out, PATH_BYTES, d->temp.path, name, err))
+		return false;
+	size_t start = last_name(out);
+	if (start == strlen(d->temp.path) + 1)
+		return true;
+	out[start - 1] = '\0';
+	bool ok = make_folders(out, err);
+	out[start - 1] = '/';
+	return ok;
+}
+
+static bool write_new(const char *path, const void *data, size_t size, error *err)
+{
+	int fd = disk_create(path, 0666);
+	int result = fd < 0 ? fd : disk_write(fd, data, size);
+	if (fd >= 0 && close(fd) != 0 && result == 0 && errno != EINTR)
+		result = -errno;
+	return result == 0 || fail_disk(err, result, path, "write");
+}
+
+bool draft_write(struct draft *d, const char *name, const void *data, size_t size,
+                 error *err)
+{
+	char path[PATH_BYTES];
+	if (draft_path(d, name, path, err) && write_new(path, data, size, err))
+		return true;
+	draft_abandon(d);
+	return false;
+}
+
+bool draft_link(struct draft *d, const char *object, const char *name, unsigned modes,
+                error *err)
+{
+	char path[PATH_BYTES];
+	if (draft_path(d, name, path, err) && place_object(object, path, modes, NULL, err))
+		return true;
+	draft_abandon(d);
+	return false;
+}
+
+static bool cannot_swap(int result)
+{
+	return result == -EINVAL || result == -ENOSYS || result == -EOPNOTSUPP;
+}
+
+/* For file systems without RENAME_EXCHANGE: the old folder goes into a temporary
+ * one, the new takes its place. */
+static int move_aside_and_in(struct draft *d)
+{
+	struct temp box;
+	char old[PATH_BYTES];
+	error unused;
+	int result = disk_rename(d->temp.path, d->target);
+	if (result != -ENOTEMPTY && result != -EEXIST && result != -ENOTDIR)
+		return result;
+	if (!temp_folder(&box, d->target, &unused))
+		return result;
+	if (join_path(old, sizeof old, box.path, "old", &unused) &&
+	    (result = disk_rename(d->target, old)) == 0) {
+		result = disk_rename(d->temp.path, d->target);
+		if (result != 0)
+			disk_rename(old, d->target);
+	}
+	temp_discard(&box);
+	return result;
+}
+
+static int swap_in(struct draft *d)
+{
+	int result = disk_rename_new(d->temp.path, d->target);
+	if (result == -EEXIST)
+		result = disk_exchange(d->temp.path, d->target);
+	if (result == -ENOENT) /* the old one went away between the two calls */
+		result = disk_rename_new(d->temp.path, d->target);
+	return cannot_swap(result) ? move_aside_and_in(d) : result;
+}
+
+/* After a swap the temporary name means the old folder. Nobody holds it, but for
+ * the instant in which another publisher has just swapped it in. */
+static void remove_old(const char *path)
+{
+	const struct timespec pause = { .tv_nsec = 1000 * 1000 };
+	for (int tries = 0; tries < 50 && !temp_reclaim(path); tries++)
+		nanosleep(&pause, NULL);
+}
+
+bool draft_publish(struct draft *d, error *err)
+{
+	int result = tree_sync(d->temp.fd);
+	if (result == 0)
+		result = swap_in(d);
+	if (result != 0) {
+		draft_abandon(d);
+		return fail_disk(err, result, d->target, "publish the folder");
+	}
+	temp_close(&d->temp);
+	result = disk_sync_parent(d->target);
+	remove_old(d->temp.path);
+	return result == 0 || fail_disk(err, result, d->target, "sync the folder around");
+}
+
+void draft_abandon(struct draft *d)
+{
+	temp_discard(&d->temp);
+}

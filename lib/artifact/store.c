@@ -1,0 +1,335 @@
+/* Objects and results on disk; see store.h. */
+#include "lib/artifact/store.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "lib/artifact/disk.h"
+#include "lib/artifact/publish.h"
+#include "lib/artifact/result.h"
+
+enum { COPY_BYTES = 1 << 20, MAX_RESULT_BYTES = 64 << 20 };
+
+static bool make_inside(const struct store *s, const char *name, error *err)
+{
+	char path[PATH_BYTES];
+	if (!join_path(path, sizeof path, s->folder, name, err))
+		return false;
+	int result = disk_make_folder(path);
+	return result == 0 || result == -EEXIST ||
+	       fail_disk(err, result, path, "make the folder");
+}
+
+bool store_open(struct store *s, const char *folder, error *err)
+{
+	size_t length = strlen(folder);
+	/* Room for everything below it. */
+	if (length + 256 > sizeof s->folder)
+		return fail_disk(err, -ENAMETOOLONG, folder, "open the store");
+	memcpy(s->folder, folder, length + 1);
+	return (file_exists(folder) || make_folders(folder, err)) &&
+	       make_inside(s, "objects", err) && make_inside(s, "results", err) &&
+	       make_inside(s, "locks", err) && make_inside(s, "tmp", err);
+}
+
+/* <store>/<kind>/ab/abcdef... */
+static bool digest_path(const struct store *s, const char *kind,
+                        const struct digest *digest, char out[PATH_BYTES], error *err)
+{
+	int length = snprintf(out, PATH_BYTES, "%s/%s/%.2s/%s", s->folder, kind,
+	                      digest->hex, digest->hex);
+	if (length < 0 || length >= PATH_BYTES)
+		return fail_disk(err, -ENAMETOOLONG, s->folder, "use the store");
+	return true;
+}
+
+bool store_object_path(const struct store *s, const struct digest *digest,
+                       char out[PATH_BYTES], error *err)
+{
+	return digest_path(s, "objects", digest, out, err);
+}
+
+bool store_result_path(const struct store *s, const struct digest *key,
+                       char out[PATH_BYTES], error *err)
+{
+	return digest_path(s, "results", key, out, err);
+}
+
+/* Makes the folder that holds path, and makes a new one's name durable. */
+static bool make_parent(const char *path, error *err)
+{
+	char folder[PATH_BYTES];
+	snprintf(folder, sizeof folder, "%.*s", (int)last_name(path) - 1, path);
+	int result = disk_make_folder(folder);
+	if (result == -EEXIST)
+		return true;
+	if (result == 0)
+		result = disk_sync_parent(folder);
+	return result == 0 || fail_disk(err, result, folder, "make the folder");
+}
+
+/* Is the object there with this size? *present is false also for an object that
+ * is not a plain file. */
+static bool look_for_object(const struct store *s, const struct output *o,
+                            bool *present, error *err)
+{
+	char path[PATH_BYTES];
+	struct stat st;
+	if (!store_object_path(s, &o->digest, path, err))
+		return false;
+	*present = lstat(path, &st) == 0;
+	if (!*present && errno != ENOENT && errno != ENOTDIR)
+		return fail_disk(err, -errno, path, "look at the object");
+	*present = *present && S_ISREG(st.st_mode) && (uint64_t)st.st_size == o->bytes;
+	return true;
+}
+
+bool object_begin(struct object_writer *w, const struct store *s, error *err)
+{
+	char place[PATH_BYTES];
+	*w = (struct object_writer){ .store = s, .temp.fd = -1 };
+	if (!join_path(place, sizeof place, s->folder, "tmp/object", err) ||
+	    !temp_file(&w->temp, place, 0444, err))
+		return false;
+	digester_begin(&w->digester);
+	return true;
+}
+
+void object_abandon(struct object_writer *w)
+{
+	digester_drop(&w->digester);
+	temp_discard(&w->temp);
+}
+
+bool object_write(struct object_writer *w, const void *data, size_t size, error *err)
+{
+	int result = disk_write(w->temp.fd, data, size);
+	if (result != 0) {
+		fail_disk(err, result, w->temp.path, "write");
+		object_abandon(w);
+		return false;
+	}
+	digester_add(&w->digester, data, size);
+	w->bytes += size;
+	return true;
+}
+
+/* Renames the temporary to its digest's name unless that object is there. One
+ * that is there with another size is damaged, and replaced. */
+static bool place_writer(struct object_writer *w, const struct output *o, error *err)
+{
+	char path[PATH_BYTES];
+	bool present;
+	if (!look_for_object(w->store, o, &present, err))
+		return false;
+	if (present)
+		return true;
+	if (!store_object_path(w->store, &o->digest, path, err) || !make_parent(path, err))
+		return false;
+	int result = disk_sync(w->temp.fd);
+	if (result == 0)
+		result = disk_rename(w->temp.path, path);
+	return result == 0 || fail_disk(err, result, path, "store the object");
+}
+
+bool object_commit(struct object_writer *w, struct output *out, error *err)
+{
+	out->bytes = w->bytes;
+	bool ok = digester_end(&w->digester, &out->digest, err) &&
+	          place_writer(w, out, err);
+	temp_discard(&w->temp);
+	return ok;
+}
+
+bool store_add_bytes(const struct store *s, const void *data, size_t size,
+                     struct output *out, error *err)
+{
+	struct object_writer w;
+	return object_begin(&w, s, err) && object_write(&w, data, size, err) &&
+	       object_commit(&w, out, err);
+}
+
+static bool copy_in(struct object_writer *w, int fd, const char *path, error *err)
+{
+	char *buffer = malloc(COPY_BYTES);
+	ssize_t n = -1;
+	bool ok = buffer != NULL || fail_memory(err, path, COPY_BYTES);
+	while (ok && n != 0) {
+		n = read(fd, buffer, COPY_BYTES);
+		if (n > 0)
+			ok = object_write(w, buffer, (size_t)n, err);
+		else if (n < 0 && errno != EINTR)
+			ok = fail_errno(err, errno, "%s: cannot read", path);
+	}
+	free(buffer);
+	return ok;
+}
+
+bool store_add_file(const struct store *s, const char *path, struct output *out,
+                    error *err)
+{
+	struct object_writer w;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return fail_errno(err, errno, "%s: cannot open", path);
+	bool ok = object_begin(&w, s, err);
+	if (ok) {
+		ok = copy_in(&w, fd, path, err);
+		if (ok)
+			ok = object_commit(&w, out, err);
+		else
+			object_abandon(&w);
+	}
+	close(fd);
+	return ok;
+}
+
+/* All outputs are there, and the folders that hold them are synced. */
+static bool check_outputs(const struct store *s, const struct output *outputs,
+                          size_t count, error *err)
+{
+	bool synced[256] = { false }; /* by the first two digits of the digest */
+	for (size_t i = 0; i < count; i++) {
+		bool present;
+		char path[PATH_BYTES];
+		unsigned first;
+		if (!look_for_object(s, &outputs[i], &present, err) ||
+		    !store_object_path(s, &outputs[i].digest, path, err))
+			return false;
+		if (!present || sscanf(outputs[i].digest.hex, "%2x", &first) != 1)
+			return fail(err, EXIT_INTERNAL,
+			            "%s: expected this object of output '%s' with %" PRIu64
+			            " bytes, found none", path, outputs[i].name,
+			            outputs[i].bytes);
+		if (synced[first])
+			continue;
+		synced[first] = true;
+		int result = disk_sync_parent(path);
+		if (result != 0)
+			return fail_disk(err, result, path, "sync the folder around");
+	}
+	return true;
+}
+
+static bool make_result_folder(const struct store *s, const struct digest *key,
+                               char folder[PATH_BYTES], error *err)
+{
+	if (!store_result_path(s, key, folder, err) || !make_parent(folder, err))
+		return false;
+	int result = disk_make_folder(folder);
+	return result == 0 || result == -EEXIST ||
+	       fail_disk(err, result, folder, "make the folder");
+}
+
+bool store_publish(const struct store *s, const struct key *key,
+                   const struct output *outputs, size_t count, error *err)
+{
+	struct digest digest;
+	char folder[PATH_BYTES], path[PATH_BYTES];
+	text lines = { 0 };
+	bool ok = key_digest(key, &digest, err) &&
+	          result_print(outputs, count, &lines, err) &&
+	          check_outputs(s, outputs, count, err) &&
+	          make_result_folder(s, &digest, folder, err) &&
+	          join_path(path, sizeof path, folder, "key.txt", err) &&
+	          write_file_if_changed(path, key->text.data, key->text.length, NULL, err) &&
+	          join_path(path, sizeof path, folder, "result.txt", err) &&
+	          write_file_if_changed(path, lines.data, lines.length, NULL, err);
+	text_free(&lines);
+	return ok;
+}
+
+/* result.txt, or *lines NULL when there is none or none that can be one. */
+static bool read_result(const struct store *s, const struct digest *key, char **lines,
+                        size_t *size, error *err)
+{
+	char folder[PATH_BYTES], path[PATH_BYTES];
+	struct stat st;
+	*lines = NULL;
+	if (!store_result_path(s, key, folder, err) ||
+	    !join_path(path, sizeof path, folder, "result.txt", err))
+		return false;
+	if (stat(path, &st) != 0)
+		return errno == ENOENT || errno == ENOTDIR ||
+		       fail_disk(err, -errno, path, "look at the result");
+	if (!S_ISREG(st.st_mode) || st.st_size > MAX_RESULT_BYTES)
+		return true;
+	if (read_file(path, MAX_RESULT_BYTES, lines, size, err))
+		return true;
+	return err->code == EXIT_BAD_INPUT; /* it went away meanwhile */
+}
+
+bool store_find(const struct store *s, const struct digest *key, struct result *out,
+                bool *found, error *err)
+{
+	char *lines;
+	size_t size;
+	*out = (struct result){ 0 };
+	*found = false;
+	if (!read_result(s, key, &lines, &size, err))
+		return false;
+	if (!lines)
+		return true;
+	bool ok = result_parse(lines, size, out, found, err);
+	free(lines);
+	for (size_t i = 0; ok && *found && i < out->count; i++)
+		ok = look_for_object(s, &out->outputs[i], found, err);
+	if (!ok || !*found)
+		result_free(out);
+	return ok;
+}
+
+void result_free(struct result *r)
+{
+	arena_free(&r->memory);
+	*r = (struct result){ 0 };
+}
+
+const struct output *result_output(const struct result *r, const char *name)
+{
+	for (size_t i = 0; i < r->count; i++)
+		if (strcmp(r->outputs[i].name, name) == 0)
+			return &r->outputs[i];
+	return NULL;
+}
+
+/* Moves a bad object out of the way, so that whatever names it is a miss. */
+static bool set_aside(const struct store *s, const struct digest *digest,
+                      const char *path, error *err)
+{
+	char aside[PATH_BYTES];
+	if (!make_inside(s, "damaged", err))
+		return false;
+	snprintf(aside, sizeof aside, "%.*s/damaged/%s", PATH_BYTES - 128, s->folder,
+	         digest->hex);
+	int result = disk_rename(path, aside);
+	if (result != 0 && result != -ENOENT)
+		return fail_disk(err, result, path, "move the damaged object away");
+	return fail(err, EXIT_ENVIRONMENT,
+	            "%s: the object's bytes are not what its name says; moved to %s, the "
+	            "next run makes it again", path, aside);
+}
+
+bool store_read(const struct store *s, const struct digest *digest, size_t max_bytes,
+                char **data, size_t *size, error *err)
+{
+	char path[PATH_BYTES];
+	struct digest found;
+	if (!store_object_path(s, digest, path, err) ||
+	    !read_file(path, max_bytes, data, size, err))
+		return false;
+	bool ok = digest_bytes(*data, *size, &found, err);
+	if (ok && !digest_equal(digest, &found))
+		ok = set_aside(s, digest, path, err);
+	if (!ok) {
+		free(*data);
+		*data = NULL;
+	}
+	return ok;
+}

@@ -1,0 +1,149 @@
+/* Temporary names and who holds them; see temp.h. */
+#include "lib/artifact/temp.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include "lib/artifact/disk.h"
+#include "lib/artifact/tree.h"
+
+enum { MAX_TRIES = 10000, BOOT_CHARACTERS = 8 };
+
+/* Eight characters that name the running kernel: of its boot id, or failing
+ * that of the host's name. */
+static void name_boot(char out[BOOT_CHARACTERS + 1])
+{
+	memset(out, 0, BOOT_CHARACTERS + 1);
+	int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, out, BOOT_CHARACTERS);
+	if (fd >= 0)
+		close(fd);
+	struct utsname host;
+	if (n != BOOT_CHARACTERS && uname(&host) == 0)
+		snprintf(out, BOOT_CHARACTERS + 1, "%.8s", host.nodename);
+}
+
+/* Does path still mean what fd has open? */
+static bool still_names(const char *path, int fd)
+{
+	struct stat by_path, by_fd;
+	return lstat(path, &by_path) == 0 && fstat(fd, &by_fd) == 0 &&
+	       by_path.st_dev == by_fd.st_dev && by_path.st_ino == by_fd.st_ino;
+}
+
+/* 0, or the errno; EWOULDBLOCK: somebody holds it. */
+static int try_lock(int fd)
+{
+	int result;
+	do
+		result = flock(fd, LOCK_EX | LOCK_NB);
+	while (result != 0 && errno == EINTR);
+	return result == 0 ? 0 : errno;
+}
+
+/* Removes what fd has open and path names, the caller holding its lock. */
+static int remove_held(int fd, const char *path)
+{
+	struct stat st;
+	if (fstat(fd, &st) != 0)
+		return -errno;
+	if (!S_ISDIR(st.st_mode))
+		return disk_unlink(path);
+	int result = tree_empty(fd);
+	return result ? result : disk_remove_folder(path);
+}
+
+bool temp_reclaim(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENOENT;
+	/* Renamed to its place, or removed and made again, since it was opened: then
+	 * the lock just taken is not that of the name, and the caller looks again. */
+	bool gone = try_lock(fd) == 0 &&
+	            (!still_names(path, fd) || remove_held(fd, path) == 0);
+	close(fd);
+	return gone;
+}
+
+/* Makes the file or folder. Its descriptor, or -errno; RECLAIMED when another
+ * process removed the new folder before it could be opened. */
+enum { RECLAIMED = -ESTALE };
+static int make(const char *path, bool is_folder, mode_t mode)
+{
+	if (!is_folder)
+		return disk_create(path, mode);
+	int result = disk_make_folder(path);
+	if (result < 0)
+		return result;
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENOENT ? RECLAIMED : -errno;
+	return fd;
+}
+
+/* Locks what was just made. False if a reclaimer came between making and
+ * locking, and has removed it or is about to. */
+static bool hold(int fd, const char *path)
+{
+	return try_lock(fd) != EWOULDBLOCK && still_names(path, fd);
+}
+
+static bool make_temp(struct temp *t, const char *target, bool is_folder,
+                      mode_t mode, error *err)
+{
+	char boot[BOOT_CHARACTERS + 1];
+	name_boot(boot);
+	t->fd = -1;
+	int start = (int)last_name(target);
+	for (int tries = 0, n = 0; tries < MAX_TRIES; tries++) {
+		int length = snprintf(t->path, sizeof t->path, "%.*s.%s.%s.%d.tmp", start,
+		                      target, target + start, boot, n);
+		if (length < 0 || (size_t)length >= sizeof t->path)
+			return fail_disk(err, -ENAMETOOLONG, target, "make a temporary beside it");
+		int fd = make(t->path, is_folder, mode);
+		if (fd >= 0 && hold(fd, t->path)) {
+			t->fd = fd;
+			return true;
+		}
+		if (fd >= 0)
+			close(fd);
+		else if (fd != -EEXIST && fd != RECLAIMED)
+			return fail_disk(err, fd, target, "make a temporary beside it");
+		n += fd >= 0 || !temp_reclaim(t->path);
+	}
+	return fail(err, EXIT_ENVIRONMENT, "%s: gave up after %d temporaries that exist",
+	            t->path, MAX_TRIES);
+}
+
+bool temp_file(struct temp *t, const char *target, mode_t mode, error *err)
+{
+	return make_temp(t, target, false, mode, err);
+}
+
+bool temp_folder(struct temp *t, const char *target, error *err)
+{
+	return make_temp(t, target, true, 0, err);
+}
+
+void temp_close(struct temp *t)
+{
+	if (t->fd >= 0)
+		close(t->fd);
+	t->fd = -1;
+}
+
+void temp_discard(struct temp *t)
+{
+	if (t->fd < 0)
+		return;
+	if (still_names(t->path, t->fd))
+		remove_held(t->fd, t->path);
+	temp_close(t);
+}

@@ -1,0 +1,109 @@
+/* Fills the template; see emit.h. */
+#include "lib/graph/emit.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/base/file.h"
+#include "lib/graph/emit_internal.h"
+
+enum { MAX_TEMPLATE_BYTES = 1 << 20 };
+
+/* A mark of the template and what stands in its place. */
+struct mark {
+	const char *name;
+	const char *value;
+};
+
+/* Copies the template, replacing every @NAME@; an unknown mark is an error, and so
+ * is one that the template lacks. */
+static bool fill_template(text *out, const char *path, const char *template,
+                          const struct mark *marks, int count, error *err)
+{
+	unsigned seen = 0;
+	const char *rest = template, *at;
+	while ((at = strchr(rest, '@'))) {
+		text_add(out, rest, (size_t)(at - rest));
+		int i = 0;
+		while (i < count && strncmp(at, marks[i].name, strlen(marks[i].name)) != 0)
+			i++;
+		if (i == count) {
+			if (at[1] >= 'A' && at[1] <= 'Z' && strncmp(at, "@MARKS@", 7) != 0)
+				return fail(err, EXIT_BAD_INPUT, "%s: unknown mark %.20s", path, at);
+			text_add(out, at, 1);
+			rest = at + 1;
+			continue;
+		}
+		seen |= 1u << i;
+		text_puts(out, marks[i].value);
+		rest = at + strlen(marks[i].name);
+	}
+	text_puts(out, rest);
+	for (int i = 0; i < count; i++)
+		if (!(seen & 1u << i))
+			return fail(err, EXIT_BAD_INPUT, "%s: expected the mark %s, found none", path,
+			            marks[i].name);
+	return text_ok(out, err);
+}
+
+static void emit_help(text *out, const struct catalog *c)
+{
+	text_puts(out, "targets:\n"
+	          "  all (default)  every scheme, and their comparison\n"
+	          "  tools          compile and link the programs\n"
+	          "  test           run every test\n"
+	          "  help           this list\n"
+	          "schemes:\n");
+	for (int i = 0; i < c->scheme_count; i++) {
+		const struct scheme *s = &c->schemes[i];
+		text_printf(out, "  %-45s ", s->name);
+		if (s->rule.kind == RULE_FULL)
+			text_printf(out, "every group of %s\n", s->baseline->format->name);
+		else
+			text_printf(out, "least sensitive %g %% of %s\n", s->rule.percent,
+			            s->baseline->name);
+	}
+}
+
+bool emit_graph(struct emitted *e, const struct plan *plan,
+                const struct tree_settings *settings, error *err)
+{
+	text edges = { 0 }, workers = { 0 };
+	char *template = NULL;
+	size_t size;
+	*e = (struct emitted){ 0 };
+	text_printf(&workers, "%lld", (long long)settings->workers);
+	bool one = settings->workers == 1;
+	bool ok = read_file(settings->template, MAX_TEMPLATE_BYTES, &template, &size, err) &&
+	          emit_programs(&edges, err) && emit_data(e, &edges, plan, settings, err) &&
+	          text_ok(&edges, err) && text_ok(&workers, err);
+	if (ok) {
+		/* A single worker owns the terminal and shows its own progress. */
+		const struct mark marks[] = {
+			{ "@OUT@", settings->out },
+			{ "@LAUNCH@", settings->launch },
+			{ "@CC@", settings->compiler },
+			{ "@WORKERS@", workers.data },
+			{ "@CONFIGURE@", settings->configure },
+			{ "@HEAVY_POOL@", one ? "console" : "work" },
+			{ "@EDGES@", edges.data },
+		};
+		ok = fill_template(&e->ninja, settings->template, template, marks,
+		                   sizeof marks / sizeof marks[0], err);
+	}
+	emit_help(&e->help, plan->catalog);
+	ok = ok && text_ok(&e->help, err) && text_ok(&e->scan_list, err);
+	free(template);
+	text_free(&edges);
+	text_free(&workers);
+	if (!ok)
+		emitted_free(e);
+	return ok;
+}
+
+void emitted_free(struct emitted *e)
+{
+	text_free(&e->ninja);
+	text_free(&e->scan_list);
+	text_free(&e->help);
+}

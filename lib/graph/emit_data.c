@@ -1,0 +1,362 @@
+/* The edges of section "data" of build.ninja: per baseline calibrate, merge, score,
+ * rank and quantize; per scheme slice, export and verify; and the scan list that
+ * moves their stamps. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/base/file.h"
+#include "lib/graph/emit_internal.h"
+
+/* A tool as an input: its digest decides, its program only has to be there. */
+#define TOOL(name) " $o/bin/" name ".digest"
+#define RUNS(name) " || $o/bin/" name
+
+/* A word for the shell inside a ninja value: quoted when it needs to be, with
+ * ninja's own `$` doubled. */
+static void add_word(text *out, const char *word)
+{
+	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	                            "0123456789_-./:=@%+,";
+	bool quote = !*word || strspn(word, plain) != strlen(word);
+	if (quote)
+		text_puts(out, "'");
+	for (const char *p = word; *p; p++) {
+		if (*p == '\'')
+			text_puts(out, "'\\''");
+		else if (*p == '$')
+			text_puts(out, "$$");
+		else
+			text_add(out, p, 1);
+	}
+	if (quote)
+		text_puts(out, "'");
+}
+
+static void add_option(text *out, const char *name, const char *value)
+{
+	text_printf(out, " --%s ", name);
+	add_word(out, value);
+}
+
+/* Settings that several edges of one baseline share, as variables of each edge. */
+static void add_data_arguments(text *out, const struct catalog_baseline *b)
+{
+	const struct calibration *k = b->calibration;
+	text_puts(out, "  data =");
+	add_option(out, "model", b->model->path);
+	if (k->captions)
+		add_option(out, "captions", k->captions);
+	else
+		add_option(out, "calib-db", k->calib_db);
+	if (k->image_root)
+		add_option(out, "image-root", k->image_root);
+	add_option(out, "prompt", k->prompt_form);
+	text_printf(out, " --block-samples %lld --max-tokens %lld --max-pixels %lld",
+	            (long long)k->block_samples, (long long)k->max_tokens,
+	            (long long)k->max_pixels);
+	add_option(out, "on-bad-sample", k->on_bad_sample);
+	text_puts(out, "\n");
+}
+
+static void add_format_arguments(text *out, const struct catalog_baseline *b)
+{
+	text_puts(out, "  format =");
+	add_option(out, "format-name", b->format->name);
+	add_option(out, "numerics", b->numerics);
+	if (!b->shared_scales)
+		text_puts(out, " --scale-per-member");
+	for (int i = 0; i < b->format->exclude_count; i++)
+		add_option(out, "exclude", b->format->exclude[i]);
+	text_puts(out, "\n");
+}
+
+/* ---- the scan list: one line an input, fields separated by tabs ---- */
+
+static void add_scan(struct emitted *e, text *stamps, const char *kind, const char *stamp,
+                     const char *what, const char *more)
+{
+	text line = { 0 };
+	text_printf(&line, "%s\t%s\t%s%s%s\n", kind, stamp, what, *more ? "\t" : "", more);
+	if (line.data && (!e->scan_list.data || !strstr(e->scan_list.data, line.data))) {
+		text_puts(&e->scan_list, line.data);
+		text_puts(stamps, " $\n  ");
+		text_puts(stamps, stamp);
+	}
+	e->scan_list.failed |= line.failed;
+	text_free(&line);
+}
+
+/* Stamps of one baseline: its weights, the model's other files, its data. */
+struct stamp_names {
+	char weights[PATH_BYTES], texts[PATH_BYTES], data[PATH_BYTES];
+};
+
+static void name_stamps(struct stamp_names *names, const struct catalog_baseline *b,
+                        const char *out)
+{
+	snprintf(names->weights, PATH_BYTES, "%s/stamps/%s.weights", out, b->model->name);
+	snprintf(names->texts, PATH_BYTES, "%s/stamps/%s.texts", out, b->model->name);
+	snprintf(names->data, PATH_BYTES, "%s/stamps/%s.data", out, b->calibration->name);
+}
+
+static void scan_baseline(struct emitted *e, text *stamps, const struct stamp_names *names,
+                          const struct catalog_baseline *b)
+{
+	const struct calibration *k = b->calibration;
+	char more[PATH_BYTES + 32] = "";
+	add_scan(e, stamps, "weights", names->weights, b->model->path, "");
+	add_scan(e, stamps, "texts", names->texts, b->model->path, "");
+	if (k->calib_db) {
+		int64_t most = k->calib_samples > k->score_samples ? k->calib_samples
+		                                                   : k->score_samples;
+		snprintf(more, sizeof more, "%s\t%lld", k->image_root, (long long)most);
+	}
+	add_scan(e, stamps, k->captions ? "file" : "images", names->data,
+	         k->captions ? k->captions : k->calib_db, more);
+}
+
+/* ---- baselines ---- */
+
+/* out/work/MODEL/BASELINE/ */
+static void baseline_folder(char *folder, const struct catalog_baseline *b, const char *out)
+{
+	snprintf(folder, PATH_BYTES, "%s/work/%s/%s", out, b->model->name, b->name);
+}
+
+/* One edge a worker, each with its run of blocks; never more edges than blocks. */
+static int count_parts(int64_t samples, const struct calibration *k, int64_t workers)
+{
+	int64_t blocks = (samples + k->block_samples - 1) / k->block_samples;
+	return (int)(blocks < workers ? (blocks ? blocks : 1) : workers);
+}
+
+static void add_parts(text *out, const char *folder, const char *verb, int parts)
+{
+	for (int i = 0; i < parts; i++)
+		text_printf(out, " %s/%s.%d.json", folder, verb, i);
+}
+
+static void emit_calibrate(struct emitted *e, text *out, const char *folder,
+                           const struct planned_baseline *p,
+                           const struct stamp_names *stamps, int parts)
+{
+	const struct catalog_baseline *b = p->catalog;
+	for (int i = 0; i < parts; i++, e->edges++) {
+		text_printf(out, "build %s/calibrate.%d.json: calibrate | %s %s %s" TOOL("calibrate")
+		            RUNS("calibrate") "\n  part = %d/%d\n  baseline = %s\n"
+		            "  samples = %lld\n", folder, i, stamps->weights, stamps->texts,
+		            stamps->data, i, parts, b->name, (long long)p->calib_samples);
+		add_data_arguments(out, b);
+	}
+	text_printf(out, "build %s/amax.json: merge", folder);
+	add_parts(out, folder, "calibrate", parts);
+	text_printf(out, " |" TOOL("merge") RUNS("merge") "\n  baseline = %s\n", b->name);
+	e->edges++;
+}
+
+static void emit_score(struct emitted *e, text *out, const char *folder,
+                       const struct planned_baseline *p, const struct stamp_names *stamps,
+                       int parts)
+{
+	const struct catalog_baseline *b = p->catalog;
+	for (int i = 0; i < parts; i++, e->edges++) {
+		text_printf(out, "build %s/score.%d.json: score | %s/amax.json %s %s %s"
+		            TOOL("score") RUNS("score") "\n  part = %d/%d\n  baseline = %s\n"
+		            "  samples = %lld\n  amax = %s/amax.json\n", folder, i, folder,
+		            stamps->weights, stamps->texts, stamps->data, i, parts, b->name,
+		            (long long)p->score_samples, folder);
+		add_data_arguments(out, b);
+		add_format_arguments(out, b);
+	}
+}
+
+static void add_about(text *out, const struct catalog_baseline *b)
+{
+	const struct calibration *k = b->calibration;
+	text_puts(out, "  about =");
+	add_option(out, "baseline", b->name);
+	add_option(out, "file-name", b->file_name);
+	add_option(out, "model-name", b->model->name);
+	add_option(out, "data-name", k->data);
+	add_option(out, "method", b->method);
+	add_option(out, "prompt", k->prompt_form);
+	if (b->model->stand_in)
+		text_puts(out, " --model-stand-in");
+	if (k->stand_in)
+		text_puts(out, " --data-stand-in");
+	text_puts(out, "\n");
+}
+
+static void emit_rank(struct emitted *e, text *out, const char *folder,
+                      const struct catalog_baseline *b, const struct stamp_names *stamps,
+                      int parts)
+{
+	text_printf(out, "build %s/%s_quant_manifest.json %s/%s_autoquant_state.json $\n  "
+	            "%s/per-layer-sensitivity.md %s/per-layer-sensitivity.json: rank |", folder,
+	            b->file_name, folder, b->file_name, folder, folder);
+	add_parts(out, folder, "score", parts);
+	text_printf(out, " %s/amax.json %s" TOOL("rank") RUNS("rank") "\n  parts =", folder,
+	            stamps->weights);
+	add_parts(out, folder, "score", parts);
+	text_printf(out, "\n  baseline = %s\n  amax = %s/amax.json\n  folder = %s\n  model = ",
+	            b->name, folder, folder);
+	add_word(out, b->model->path);
+	text_puts(out, "\n");
+	add_format_arguments(out, b);
+	add_about(out, b);
+	e->edges++;
+}
+
+static void emit_quantize(struct emitted *e, text *out, const char *folder,
+                          const struct catalog_baseline *b,
+                          const struct stamp_names *stamps)
+{
+	text_printf(out, "build %s/quantize.json: quantize | %s" TOOL("quantize")
+	            RUNS("quantize") "\n  model = ", folder, stamps->weights);
+	add_word(out, b->model->path);
+	text_puts(out, "\n");
+	add_format_arguments(out, b);
+	e->edges++;
+}
+
+/* ---- schemes ---- */
+
+static const char *file_name_of(const struct scheme *s)
+{
+	return s->rule.kind == RULE_FULL ? s->baseline->file_name : s->name;
+}
+
+static void emit_slice(struct emitted *e, text *out, const struct scheme *s,
+                       const char *baseline, const char *work)
+{
+	const char *file = file_name_of(s);
+	text_printf(out, "build %s/slice.json: slice | %s/%s_quant_manifest.json"
+	            TOOL("slice") RUNS("slice") "\n  ranked = %s/%s_quant_manifest.json\n"
+	            "  baseline = %s\n  scheme = %s\n  file_name = %s\n  folder = %s\n", work,
+	            baseline, s->baseline->file_name, baseline, s->baseline->file_name,
+	            s->baseline->name, s->name, file, work);
+	if (s->rule.kind == RULE_FULL)
+		text_puts(out, "  rule = --full\n");
+	else
+		text_printf(out, "  rule = --top-percent %g\n", s->rule.percent);
+	e->edges++;
+}
+
+static void emit_export(struct emitted *e, text *out, const struct scheme *s,
+                        const char *baseline, const char *work, const char *folder,
+                        const char *published, const struct stamp_names *stamps)
+{
+	const struct catalog_baseline *b = s->baseline;
+	const char *file = file_name_of(s);
+	text_printf(out, "build %s/layer-sensitivity/%s_files.json: export | %s/slice.json "
+	            "%s/quantize.json %s/amax.json %s/%s_quant_manifest.json %s %s"
+	            TOOL("export") RUNS("export") " |@ %s/verify.json\n", folder, file, work,
+	            baseline, baseline, baseline, b->file_name, stamps->texts, published,
+	            work);
+	text_printf(out, "  slice = %s/slice.json\n  ranked = %s/%s_quant_manifest.json\n"
+	            "  amax = %s/amax.json\n  quantized = %s/quantize.json\n  scheme = %s\n"
+	            "  file_name = %s\n  profile = %s\n  folder = %s\n  format_name = %s\n"
+	            "  numerics = %s\n  model = ", work, baseline, b->file_name, baseline,
+	            baseline, s->name, file, b->profile, folder, b->format->name, b->numerics);
+	add_word(out, b->model->path);
+	text_printf(out, "\nbuild %s/verify.json: verify | %s/layer-sensitivity/%s_files.json %s"
+	            TOOL("verify") RUNS("verify") "\n  folder = %s\n  scheme = %s\n  model = ",
+	            work, folder, file, stamps->weights, folder, s->name);
+	add_word(out, b->model->path);
+	text_printf(out, "\nbuild %s: phony %s/layer-sensitivity/%s_files.json\n", s->name,
+	            folder, file);
+	e->edges += 2;
+}
+
+static void emit_scheme(struct emitted *e, text *out, text *stamps_out,
+                        const struct scheme *s, const struct tree_settings *settings)
+{
+	char baseline[PATH_BYTES], work[PATH_BYTES], folder[PATH_BYTES], published[PATH_BYTES];
+	struct stamp_names stamps;
+	const char *model = s->baseline->model->name;
+	name_stamps(&stamps, s->baseline, settings->out);
+	baseline_folder(baseline, s->baseline, settings->out);
+	snprintf(work, sizeof work, "%s/work/%s/schemes/%s", settings->out, model, s->name);
+	snprintf(folder, sizeof folder, "%s/models/%s/quantized/%s", settings->out, model,
+	         s->name);
+	snprintf(published, sizeof published, "%s/stamps/published/%s", settings->out, s->name);
+	add_scan(e, stamps_out, "published", published, folder, file_name_of(s));
+	emit_slice(e, out, s, baseline, work);
+	emit_export(e, out, s, baseline, work, folder, published, &stamps);
+}
+
+/* One comparison of all schemes of a model that share a folder. */
+static void emit_diversity(struct emitted *e, text *out, const struct plan *plan,
+                           const char *tree)
+{
+	const struct catalog *c = plan->catalog;
+	for (int m = 0; m < c->model_count; m++) {
+		const char *model = c->models[m].name;
+		text inputs = { 0 };
+		for (int i = 0; i < c->scheme_count; i++)
+			if (c->schemes[i].baseline->model == &c->models[m])
+				text_printf(&inputs, " $\n  %s/models/%s/quantized/%s/layer-sensitivity/"
+				            "%s_files.json", tree, model, c->schemes[i].name,
+				            file_name_of(&c->schemes[i]));
+		if (inputs.length) {
+			text_printf(out, "build %s/models/%s/quantized/scheme-diversity.json: "
+			            "diversity%s |" TOOL("diversity") RUNS("diversity") "\n", tree,
+			            model, inputs.data);
+			text_printf(out, "build diversity_%s: phony %s/models/%s/quantized/"
+			            "scheme-diversity.json\n", model, tree, model);
+			e->edges++;
+		}
+		out->failed |= inputs.failed;
+		text_free(&inputs);
+	}
+}
+
+static void emit_defaults(text *out, const struct catalog *c)
+{
+	text_puts(out, "build all: phony");
+	for (int i = 0; i < c->scheme_count; i++)
+		text_printf(out, " $\n  %s", c->schemes[i].name);
+	for (int m = 0; m < c->model_count; m++)
+		text_printf(out, " $\n  diversity_%s", c->models[m].name);
+	text_puts(out, "\ndefault all\n");
+}
+
+bool emit_data(struct emitted *e, text *edges, const struct plan *plan,
+               const struct tree_settings *settings, error *err)
+{
+	const struct catalog *c = plan->catalog;
+	text stamps = { 0 };
+	for (int i = 0; i < c->baseline_count; i++) {
+		const struct planned_baseline *p = &plan->baselines[i];
+		struct stamp_names names;
+		char folder[PATH_BYTES];
+		int calibrate = count_parts(p->calib_samples, p->catalog->calibration,
+		                            settings->workers);
+		int score = count_parts(p->score_samples, p->catalog->calibration,
+		                        settings->workers);
+		name_stamps(&names, p->catalog, settings->out);
+		baseline_folder(folder, p->catalog, settings->out);
+		scan_baseline(e, &stamps, &names, p->catalog);
+		emit_calibrate(e, edges, folder, p, &names, calibrate);
+		emit_score(e, edges, folder, p, &names, score);
+		emit_rank(e, edges, folder, p->catalog, &names, score);
+		emit_quantize(e, edges, folder, p->catalog, &names);
+	}
+	for (int i = 0; i < c->scheme_count; i++)
+		emit_scheme(e, edges, &stamps, &c->schemes[i], settings);
+	emit_diversity(e, edges, plan, settings->out);
+	emit_defaults(edges, c);
+	char catalog_stamp[PATH_BYTES];
+	snprintf(catalog_stamp, sizeof catalog_stamp, "%s/stamps/catalog", settings->out);
+	add_scan(e, &stamps, "file", catalog_stamp, settings->catalog, "");
+	text_printf(edges, "build%s: scan | always $o/bin/scan %s/scan.list\n",
+	            stamps.data ? stamps.data : "", settings->out);
+	text_printf(edges, "build build.ninja: configure | %s %s $o/bin/configure %s\n",
+	            catalog_stamp, settings->template, "configure.c");
+	text_printf(edges, "build help: show %s/help.txt | always\n", settings->out);
+	e->edges += 2;
+	bool ok = text_ok(&stamps, err);
+	text_free(&stamps);
+	return ok;
+}

@@ -1,0 +1,144 @@
+/* Compile and link edges for whatever lies in the source folders: lib and kernels go
+ * into one archive, every tools/NAME.c (arguments.c aside, which they share) and
+ * every test_NAME.c becomes a program. */
+#include <glob.h>
+#include <string.h>
+
+#include "lib/graph/emit_internal.h"
+
+static const char *const LIBRARY[] = { "lib/*/*.c", "kernels/*.c", "tools/arguments.c",
+	                                   NULL };
+static const char *const TOOLS[] = { "tools/*.c", NULL };
+static const char *const SUPPORT[] = { "tests/support/*.c", NULL };
+static const char *const TESTS[] = { "tests/*/test_*.c", "tests/*/*/test_*.c", NULL };
+
+/* A way to build everything: the plain one, and the one for the tests that runs
+ * under sanitizers. */
+struct variant {
+	const char *folder, *compile, *link;
+};
+
+static const struct variant PLAIN = { "$o", "cc", "link" };
+static const struct variant SANITIZED = { "$o/sanitized", "cc_sanitized",
+	                                      "link_sanitized" };
+
+/* Files that match any pattern, sorted within each. */
+static bool list_sources(const char *const *patterns, glob_t *found, error *err)
+{
+	int flags = 0;
+	*found = (glob_t){ 0 };
+	for (int i = 0; patterns[i]; i++, flags = GLOB_APPEND) {
+		int status = glob(patterns[i], flags, NULL, found);
+		if (status != 0 && status != GLOB_NOMATCH) {
+			globfree(found);
+			return fail(err, EXIT_ENVIRONMENT, "%s: cannot list the sources",
+			            patterns[i]);
+		}
+	}
+	return true;
+}
+
+static bool is_shared(const char *path)
+{
+	return strcmp(path, "tools/arguments.c") == 0;
+}
+
+static int stem_length(const char *path)
+{
+	return (int)(strlen(path) - strlen(".c"));
+}
+
+static void emit_compile(text *out, const struct variant *v, const char *path)
+{
+	text_printf(out, "build %s/obj/%.*s.o: %s %s\n", v->folder, stem_length(path), path,
+	            v->compile, path);
+}
+
+static bool emit_archive(text *out, const struct variant *v, const char *name,
+                         const char *const *patterns, error *err)
+{
+	glob_t found;
+	if (!list_sources(patterns, &found, err))
+		return false;
+	for (size_t i = 0; i < found.gl_pathc; i++)
+		emit_compile(out, v, found.gl_pathv[i]);
+	text_printf(out, "build %s/%s: archive", v->folder, name);
+	for (size_t i = 0; i < found.gl_pathc; i++)
+		text_printf(out, " $\n  %s/obj/%.*s.o", v->folder,
+		            stem_length(found.gl_pathv[i]), found.gl_pathv[i]);
+	text_puts(out, "\n");
+	globfree(&found);
+	return true;
+}
+
+static void emit_tool(text *out, const struct variant *v, const char *path)
+{
+	int length = stem_length(path) - (int)strlen("tools/");
+	const char *name = path + strlen("tools/");
+	emit_compile(out, v, path);
+	text_printf(out, "build %s/bin/%.*s: %s %s/obj/tools/%.*s.o %s/libquern.a\n",
+	            v->folder, length, name, v->link, v->folder, length, name, v->folder);
+	if (v == &PLAIN && strncmp(name, "sources.", 8) != 0)
+		text_printf(out, "build $o/bin/%.*s.digest: digest_sources $o/bin/%.*s | "
+		            "$o/bin/sources\n  program = $o/bin/%.*s\n", length, name, length,
+		            name, length, name);
+}
+
+static bool emit_tools(text *out, const struct variant *v, text *all, error *err)
+{
+	glob_t found;
+	if (!list_sources(TOOLS, &found, err))
+		return false;
+	for (size_t i = 0; i < found.gl_pathc; i++) {
+		const char *path = found.gl_pathv[i];
+		if (is_shared(path))
+			continue;
+		int length = stem_length(path) - (int)strlen("tools/");
+		emit_tool(out, v, path);
+		text_printf(all, " $\n  %s/bin/%.*s", v->folder, length, path + strlen("tools/"));
+		if (v == &PLAIN && strcmp(path, "tools/sources.c") != 0)
+			text_printf(all, " $\n  $o/bin/%.*s.digest", length, path + strlen("tools/"));
+	}
+	globfree(&found);
+	return true;
+}
+
+static bool emit_tests(text *out, const struct variant *v, text *all, error *err)
+{
+	glob_t found;
+	if (!list_sources(TESTS, &found, err))
+		return false;
+	for (size_t i = 0; i < found.gl_pathc; i++) {
+		int length = stem_length(found.gl_pathv[i]);
+		const char *path = found.gl_pathv[i];
+		emit_compile(out, v, path);
+		text_printf(out, "build %s/%.*s: %s %s/obj/%.*s.o %s/libsupport.a "
+		            "%s/libquern.a\n  libs = -lcmocka $libs\n", v->folder, length, path,
+		            v->link, v->folder, length, path, v->folder, v->folder);
+		text_printf(all, " $\n  %s/%.*s", v->folder, length, path);
+	}
+	globfree(&found);
+	return true;
+}
+
+bool emit_programs(text *out, error *err)
+{
+	static const struct variant *const variants[] = { &PLAIN, &SANITIZED };
+	text tools = { 0 }, tests = { 0 };
+	bool ok = true;
+	for (int i = 0; ok && i < 2; i++) {
+		const struct variant *v = variants[i];
+		ok = emit_archive(out, v, "libquern.a", LIBRARY, err) &&
+		     emit_archive(out, v, "libsupport.a", SUPPORT, err) &&
+		     emit_tools(out, v, v == &PLAIN ? &tools : &tests, err) &&
+		     emit_tests(out, v, &tests, err);
+	}
+	emit_compile(out, &PLAIN, "configure.c");
+	text_printf(out, "build $o/bin/configure: link $o/obj/configure.o $o/libquern.a\n");
+	text_printf(out, "build tools: phony $o/bin/configure%s\n", tools.data);
+	text_printf(out, "build test: test | always tools%s\n", tests.data);
+	ok = ok && text_ok(&tools, err) && text_ok(&tests, err);
+	text_free(&tools);
+	text_free(&tests);
+	return ok;
+}

@@ -1,0 +1,83 @@
+/* schemes.json: models, calibration sets, formats, baselines, families, schemes.
+ * Parsed and checked whole before anything is built from it. */
+#ifndef QUERN_QUANT_CATALOG_H
+#define QUERN_QUANT_CATALOG_H
+
+#include <stdint.h>
+
+#include "lib/base/arena.h"
+#include "lib/base/error.h"
+#include "lib/base/json.h"
+#include "lib/base/options.h"
+#include "lib/quant/slice.h"
+
+struct catalog_model {
+	const char *name; /* also the folder under out/models */
+	const char *path;
+	bool stand_in; /* a demo model, not the one the scheme names speak of */
+};
+
+struct calibration {
+	const char *name;
+	const char *captions; /* a captions file, or NULL */
+	const char *calib_db; /* a calibration DB, or NULL */
+	const char *image_root;
+	const char *data; /* what the samples really are, for manifests */
+	bool stand_in;
+	const char *prompt_form;
+	const char *on_bad_sample; /* "stop" or "skip" */
+	int64_t calib_samples, score_samples, block_samples;
+	int64_t max_tokens, max_pixels; /* max_pixels 0: the processor's own */
+};
+
+struct catalog_format {
+	const char *name;
+	const char **exclude; /* globs on linears */
+	int exclude_count;
+};
+
+struct catalog_baseline {
+	const char *name;      /* the scheme that keeps every group; a checkpoint folder */
+	const char *file_name; /* what its manifests are called */
+	const struct catalog_model *model;
+	const struct calibration *calibration;
+	const struct catalog_format *format;
+	const char *method;
+	const char *numerics;
+	const char *profile;
+	bool shared_scales; /* one weight scale per group */
+};
+
+struct scheme {
+	const char *name;
+	const struct catalog_baseline *baseline;
+	struct rule rule;
+	const char *family; /* the name's pattern, or NULL */
+};
+
+struct catalog {
+	struct catalog_model *models;
+	struct calibration *calibrations;
+	struct catalog_format *formats;
+	struct catalog_baseline *baselines;
+	struct scheme *schemes; /* baselines first, then families in order, then the rest */
+	int model_count, calibration_count, format_count, baseline_count, scheme_count;
+	json_doc doc;
+	arena memory;
+};
+
+/* Replacements for what the catalog names, from the command line; NULL or empty:
+ * as the catalog says. */
+struct catalog_overrides {
+	const char *model;    /* a model folder */
+	const char *captions; /* a file, for every calibration set of captions */
+	const char *calib_db;
+	const char *image_root;
+	struct option_list sets; /* "path.to.field=value" */
+};
+
+bool catalog_load(struct catalog *c, const char *path,
+                  const struct catalog_overrides *overrides, error *err);
+void catalog_free(struct catalog *c);
+
+#endif

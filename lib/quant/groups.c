@@ -1,0 +1,145 @@
+/* Grouping of linears by name; see groups.h. */
+#include "lib/quant/groups.h"
+
+#include <fnmatch.h>
+#include <stdio.h>
+#include <string.h>
+
+#define SUFFIX ".quant_recipe"
+
+/* Which last name components belong together, and what they are. */
+static const struct {
+	const char *leaf;
+	const char *fused; /* members of one parent with the same mark form a group */
+	enum group_kind kind;
+} LEAVES[] = {
+	{ "q_proj", "qkv", KIND_QKV },
+	{ "k_proj", "qkv", KIND_QKV },
+	{ "v_proj", "qkv", KIND_QKV },
+	{ "gate_proj", "gate_up", KIND_GATE_UP },
+	{ "up_proj", "gate_up", KIND_GATE_UP },
+	{ "qkv", NULL, KIND_QKV },
+	{ "o_proj", NULL, KIND_O },
+	{ "down_proj", NULL, KIND_DOWN },
+};
+
+const char *group_kind_name(enum group_kind kind)
+{
+	static const char *const names[KIND_COUNT] = {
+		"q/k/v", "o", "gate/up", "down", "merger", "patch_embed", "lm_head"
+	};
+	return names[kind];
+}
+
+static const char *leaf_of(const char *name)
+{
+	const char *dot = strrchr(name, '.');
+	return dot ? dot + 1 : name;
+}
+
+/* Index into LEAVES, or -1. */
+static int find_leaf(const char *name)
+{
+	const char *leaf = leaf_of(name);
+	for (int i = 0; i < (int)(sizeof LEAVES / sizeof LEAVES[0]); i++)
+		if (strcmp(leaf, LEAVES[i].leaf) == 0)
+			return i;
+	return -1;
+}
+
+bool group_exportable(const char *name)
+{
+	return strstr(name, "patch_embed") == NULL;
+}
+
+static enum group_kind kind_of(const char *name)
+{
+	int leaf = find_leaf(name);
+	if (leaf >= 0)
+		return LEAVES[leaf].kind;
+	if (strcmp(name, "lm_head") == 0)
+		return KIND_HEAD;
+	if (!group_exportable(name))
+		return KIND_PATCH_EMBED;
+	return strstr(name, "merger") ? KIND_MERGER : KIND_O;
+}
+
+/* True when both linears fuse into one matrix. */
+static bool fuses_with(const char *a, const char *b)
+{
+	int leaf_a = find_leaf(a), leaf_b = find_leaf(b);
+	if (leaf_a < 0 || leaf_b < 0 || !LEAVES[leaf_a].fused || !LEAVES[leaf_b].fused)
+		return false;
+	size_t parent_a = (size_t)(leaf_of(a) - a), parent_b = (size_t)(leaf_of(b) - b);
+	return strcmp(LEAVES[leaf_a].fused, LEAVES[leaf_b].fused) == 0 &&
+	       parent_a == parent_b && strncmp(a, b, parent_a) == 0;
+}
+
+static int block_of(const char *name)
+{
+	int block = -1;
+	if (sscanf(name, "visual.blocks.%d.", &block) == 1 ||
+	    sscanf(name, "language_model.layers.%d.", &block) == 1)
+		return block;
+	return -1;
+}
+
+static void start_group(struct group *group, const char *name)
+{
+	snprintf(group->name, sizeof group->name, "%.*s" SUFFIX,
+	         (int)(NAME_BYTES - sizeof SUFFIX), name);
+	group->kind = kind_of(name);
+	group->vision = strncmp(name, "visual.", 7) == 0;
+	group->block = block_of(name);
+	group->exportable = group_exportable(name);
+}
+
+static bool excluded(const struct group *group, const struct linear_shape *linears,
+                     const char *const *exclude, int exclude_count)
+{
+	for (int m = 0; m < group->member_count; m++)
+		for (int e = 0; e < exclude_count; e++)
+			if (fnmatch(exclude[e], linears[group->members[m]].name, 0) == 0)
+				return true;
+	return false;
+}
+
+bool make_groups(const struct linear_shape *linears, int linear_count,
+                 const char *const *exclude, int exclude_count, arena *memory,
+                 struct group_list *out, error *err)
+{
+	struct group *groups = arena_alloc(memory, (size_t)linear_count,
+	                                   sizeof *groups, err);
+	if (!groups)
+		return false;
+	int count = 0;
+	for (int i = 0; i < linear_count;) {
+		struct group *group = &groups[count];
+		*group = (struct group){ 0 };
+		start_group(group, linears[i].name);
+		do {
+			group->members[group->member_count++] = i;
+			group->weights += (int64_t)linears[i].out * linears[i].in;
+			i++;
+		} while (i < linear_count && group->member_count < MAX_MEMBERS &&
+		         fuses_with(linears[i - 1].name, linears[i].name));
+		if (!excluded(group, linears, exclude, exclude_count))
+			count++;
+	}
+	*out = (struct group_list){ .groups = groups, .count = count };
+	return true;
+}
+
+const struct group *find_group(const struct group_list *list, const char *name)
+{
+	char module[NAME_BYTES];
+	name_from_any(name, module);
+	size_t length = strlen(module), suffix = sizeof SUFFIX - 1;
+	if (length > suffix && strcmp(module + length - suffix, SUFFIX) == 0)
+		length -= suffix;
+	for (int i = 0; i < list->count; i++)
+		if (strncmp(list->groups[i].name, module, length) == 0 &&
+		    strcmp(list->groups[i].name + length, SUFFIX) == 0)
+			return &list->groups[i];
+	return NULL;
+}

@@ -1,0 +1,123 @@
+/* Quantising a model's weights for scoring; see quantised.h. */
+#include "lib/quant/quantised.h"
+
+#include <stdlib.h>
+
+#include "kernels/amax.h"
+#include "kernels/fp8.h"
+
+/* What one pass over the groups works with. */
+struct quantiser {
+	struct quantised_model *q;
+	const struct group_list *groups;
+	const bool *keeps;
+	enum numerics numerics;
+	bool shared_scales, resident;
+	const float *input_amax;
+	float *scratch; /* one weight in float32 */
+};
+
+static size_t elements_of(const struct linear *l)
+{
+	return (size_t)l->out * (size_t)l->in;
+}
+
+static bool wanted(const struct quantiser *z, int group)
+{
+	return !z->keeps || z->keeps[group];
+}
+
+/* Sizes: the largest weight, and all of the wanted ones together. */
+static size_t measure(const struct quantiser *z)
+{
+	size_t total = 0;
+	for (int g = 0; g < z->groups->count; g++) {
+		if (!wanted(z, g))
+			continue;
+		const struct group *group = &z->groups->groups[g];
+		for (int m = 0; m < group->member_count; m++) {
+			size_t count = elements_of(&z->q->model->linears[group->members[m]]);
+			total += count;
+			if (count > z->q->largest)
+				z->q->largest = count;
+		}
+	}
+	return total;
+}
+
+static float group_amax(const struct quantiser *z, const struct group *group, float *each)
+{
+	float largest = 0;
+	for (int m = 0; m < group->member_count; m++) {
+		const struct linear *l = &z->q->model->linears[group->members[m]];
+		each[m] = amax(linear_weight(l, z->scratch), elements_of(l));
+		if (each[m] > largest)
+			largest = each[m];
+	}
+	return largest;
+}
+
+static bool quantise_linear(struct quantiser *z, int linear, float weight_amax, error *err)
+{
+	const struct linear *l = &z->q->model->linears[linear];
+	struct quantised_linear *ql = &z->q->linears[linear];
+	size_t count = elements_of(l);
+	uint8_t *codes = arena_alloc(&z->q->memory, count, 1, err);
+	if (!codes || !check_amax(weight_amax, l->name, err) ||
+	    !check_amax(z->input_amax[linear], l->name, err))
+		return false;
+	ql->weight = fp8_step_for(z->numerics, weight_amax);
+	ql->input = fp8_step_for(z->numerics, z->input_amax[linear]);
+	fp8_encode_scored(z->numerics, linear_weight(l, z->scratch), count, ql->weight, codes);
+	ql->codes = codes;
+	if (!z->resident)
+		return true;
+	float *values = arena_alloc(&z->q->memory, count, sizeof *values, err);
+	if (values)
+		fp8_decode(codes, count, ql->weight.decode, values);
+	ql->values = values;
+	return values != NULL;
+}
+
+static bool quantise_groups(struct quantiser *z, error *err)
+{
+	for (int g = 0; g < z->groups->count; g++) {
+		const struct group *group = &z->groups->groups[g];
+		float each[MAX_MEMBERS];
+		if (!wanted(z, g))
+			continue;
+		float shared = group_amax(z, group, each);
+		for (int m = 0; m < group->member_count; m++)
+			if (!quantise_linear(z, group->members[m],
+			                     z->shared_scales ? shared : each[m], err))
+				return false;
+	}
+	return true;
+}
+
+bool quantise_model(struct quantised_model *q, const struct model *model,
+                    const struct group_list *groups, const bool *keeps,
+                    enum numerics numerics, bool shared_scales, const float *input_amax,
+                    size_t resident_bytes, error *err)
+{
+	*q = (struct quantised_model){ .model = model };
+	struct quantiser z = { .q = q, .groups = groups, .keeps = keeps,
+		.numerics = numerics, .shared_scales = shared_scales,
+		.input_amax = input_amax };
+	z.resident = measure(&z) * sizeof(float) <= resident_bytes;
+	q->linears = arena_alloc(&q->memory, (size_t)model->linear_count,
+	                         sizeof *q->linears, err);
+	z.scratch = malloc(q->largest * sizeof(float) + 1);
+	bool ok = q->linears && (z.scratch || fail_memory(err, "a weight", q->largest * 4)) &&
+	          quantise_groups(&z, err);
+	free(z.scratch);
+	if (!ok)
+		quantised_free(q);
+	return ok;
+}
+
+void quantised_free(struct quantised_model *q)
+{
+	arena_free(&q->memory);
+	*q = (struct quantised_model){ 0 };
+}

@@ -1,0 +1,196 @@
+/* The three taps; see taps.h. */
+#include "lib/quant/taps.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "kernels/amax.h"
+#include "kernels/fp8.h"
+#include "kernels/matmul.h"
+#include "kernels/score.h"
+
+/* ---- calibration ---- */
+
+static bool watch_input(void *self, int linear, bool same_input, const float *x, float *y,
+                        int rows, error *err)
+{
+	struct amax_watch *watch = self;
+	(void)y;
+	/* Linears that share an input follow each other in module order. */
+	float seen = same_input ? (float)watch->amax[linear - 1]
+	                        : amax(x, (size_t)rows * (size_t)watch->model->linears[linear].in);
+	if (!check_amax(seen, watch->model->linears[linear].name, err))
+		return false;
+	if (seen > watch->amax[linear])
+		watch->amax[linear] = seen;
+	return true;
+}
+
+struct tap amax_tap(struct amax_watch *watch)
+{
+	return (struct tap){ .self = watch, .forward = watch_input };
+}
+
+/* ---- the quantised product ---- */
+
+/* A buffer that only grows. */
+struct buffer {
+	float *values;
+	size_t capacity;
+};
+
+static bool reserve(struct buffer *b, size_t count, const char *what, error *err)
+{
+	if (count <= b->capacity)
+		return true;
+	free(b->values);
+	b->values = aligned_alloc(64, (count * sizeof(float) + 63) / 64 * 64);
+	b->capacity = b->values ? count : 0;
+	return b->values || fail_memory(err, what, count * sizeof(float));
+}
+
+/* Scratch of one thread: the rounded input, kept for the members of a group that
+ * share it, and a weight decoded at use. */
+struct product {
+	const struct quantised_model *q;
+	struct buffer input, weight;
+	float input_scale; /* decode step of what `input` holds */
+};
+
+/* y[rows][out] = Q(x) Q(W)^T + b */
+static bool quantised_product(struct product *p, int linear, bool same_input,
+                              const float *x, float *y, int rows, error *err)
+{
+	const struct linear *l = &p->q->model->linears[linear];
+	const struct quantised_linear *ql = &p->q->linears[linear];
+	size_t count = (size_t)rows * (size_t)l->in;
+	const float *weight = ql->values;
+	if (!reserve(&p->input, count, "a rounded input", err))
+		return false;
+	if (!same_input || p->input_scale != ql->input.decode)
+		fp8_round_trip(x, count, ql->input.encode, ql->input.decode, p->input.values);
+	p->input_scale = ql->input.decode;
+	if (!weight) {
+		if (!reserve(&p->weight, p->q->largest, "a decoded weight", err))
+			return false;
+		fp8_decode(ql->codes, (size_t)l->out * (size_t)l->in, ql->weight.decode,
+		           p->weight.values);
+		weight = p->weight.values;
+	}
+	matmul_forward(y, l->out, p->input.values, weight, l->bias, rows, l->out, l->in);
+	return true;
+}
+
+static void product_free(struct product *p)
+{
+	free(p->input.values);
+	free(p->weight.values);
+}
+
+/* ---- scoring ---- */
+
+struct perturbation {
+	struct product product;
+	struct buffer *differences; /* [linear], each d[rows][out] from forward to backward */
+	double *score;
+};
+
+static bool perturb(void *self, int linear, bool same_input, const float *x, float *y,
+                    int rows, error *err)
+{
+	struct perturbation *p = self;
+	const struct quantised_model *q = p->product.q;
+	if (!q->linears[linear].codes)
+		return true;
+	size_t count = (size_t)rows * (size_t)q->model->linears[linear].out;
+	struct buffer *difference = &p->differences[linear];
+	if (!reserve(difference, count, "a layer's difference", err) ||
+	    !quantised_product(&p->product, linear, same_input, x, difference->values, rows,
+	                       err))
+		return false;
+	subtract(difference->values, difference->values, y, count);
+	return true;
+}
+
+static bool weigh(void *self, int linear, const float *gradient, int rows, error *err)
+{
+	struct perturbation *p = self;
+	const struct quantised_model *q = p->product.q;
+	(void)err;
+	if (!q->linears[linear].codes)
+		return true;
+	size_t count = (size_t)rows * (size_t)q->model->linears[linear].out;
+	p->score[linear] += sum_squared_products(gradient, p->differences[linear].values,
+	                                         count);
+	return true;
+}
+
+struct perturbation *perturbation_new(const struct quantised_model *q, error *err)
+{
+	struct perturbation *p = calloc(1, sizeof *p);
+	if (p)
+		p->differences = calloc((size_t)q->model->linear_count, sizeof *p->differences);
+	if (!p || !p->differences) {
+		free(p);
+		fail_memory(err, "a perturbation", sizeof *p);
+		return NULL;
+	}
+	p->product.q = q;
+	return p;
+}
+
+void perturbation_free(struct perturbation *p)
+{
+	if (!p)
+		return;
+	for (int i = 0; i < p->product.q->model->linear_count; i++)
+		free(p->differences[i].values);
+	free(p->differences);
+	product_free(&p->product);
+	free(p);
+}
+
+struct tap perturbation_tap(struct perturbation *p, double *score)
+{
+	p->score = score;
+	return (struct tap){ .self = p, .forward = perturb, .backward = weigh };
+}
+
+/* ---- running as served ---- */
+
+struct served {
+	struct product product;
+};
+
+static bool serve(void *self, int linear, bool same_input, const float *x, float *y,
+                  int rows, error *err)
+{
+	struct served *s = self;
+	if (!s->product.q->linears[linear].codes)
+		return true;
+	return quantised_product(&s->product, linear, same_input, x, y, rows, err);
+}
+
+struct served *served_new(const struct quantised_model *q, error *err)
+{
+	struct served *s = calloc(1, sizeof *s);
+	if (!s) {
+		fail_memory(err, "a served model", sizeof *s);
+		return NULL;
+	}
+	s->product.q = q;
+	return s;
+}
+
+void served_free(struct served *s)
+{
+	if (!s)
+		return;
+	product_free(&s->product);
+	free(s);
+}
+
+struct tap served_tap(struct served *s)
+{
+	return (struct tap){ .self = s, .forward = serve };
+}

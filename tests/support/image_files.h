@@ -1,0 +1,61 @@
+/* What the image tests share: the golden images and where they lie, files made
+ * on the spot, a folder to make them in. */
+#ifndef QUERN_TESTS_IMAGE_FILES_H
+#define QUERN_TESTS_IMAGE_FILES_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lib/base/file.h"
+#include "lib/data/image.h"
+
+enum { MAX_GOLDEN_IMAGES = 64, DIGEST_TEXT_BYTES = 65 };
+
+/* One entry of an index.json (golden/README.md says what the fields are). */
+struct golden_image {
+	char source[PATH_BYTES];  /* the JPEG or PNG the reference started from */
+	char decoded[PATH_BYTES]; /* PIL's decode of it, "" where none was kept */
+	char resized[PATH_BYTES];
+	int height, width, grid_h, grid_w; /* of the resized image */
+	int64_t max_pixels;
+	char pixel_values_sha256[DIGEST_TEXT_BYTES];
+};
+
+struct golden_images {
+	size_t count;
+	struct golden_image images[MAX_GOLDEN_IMAGES];
+};
+
+/* QUERN_SHARED/relative. */
+void shared_file(char out[PATH_BYTES], const char *relative);
+
+/* The project's own set, and the one that lies in QUERN_SHARED (false, with a
+ * SKIP line for `test`, where it is absent). Both fail the test if damaged. */
+void load_demo_goldens(struct golden_images *out);
+bool load_coco_goldens(struct golden_images *out, const char *test);
+
+/* SHA-256 in hexadecimal. */
+void digest_text(const void *data, size_t size, char out[DIGEST_TEXT_BYTES]);
+
+/* width x height pixels of a fixed pseudo-random noise. */
+struct image noise_image(int width, int height);
+
+/* A folder of the test's own, and its end with all files in it. */
+void make_image_folder(char out[PATH_BYTES]);
+void remove_image_folder(const char *folder);
+
+void write_bytes(const char *path, const void *data, size_t size);
+
+/* A PNG: rows[height][row_bytes] as the format packs them (PNG specification,
+ * section 7), without filtering or compression. palette may be NULL. */
+struct png_content {
+	uint32_t width, height;
+	uint8_t depth, color_type;
+	const uint8_t *palette;
+	size_t palette_bytes;
+	const uint8_t *rows;
+	size_t row_bytes;
+};
+void write_png(const char *path, const struct png_content *content);
+
+#endif
