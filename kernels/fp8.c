@@ -114,3 +114,26 @@ void fp8_round_trip(const float *x, size_t n, float multiplier, float scale, flo
 	for (size_t i = 0; i < n; i++)
 		y[i] = round_to_fp8(x[i] * multiplier) * scale;
 }
+
+/* The spacing of E4M3 numbers around `magnitude` (>= 0, at most 448): 3 fraction
+ * bits, 2^-9 from the subnormals up to 2^-6. */
+static inline float spacing_at(float magnitude)
+{
+	uint32_t exponent = bits_of(magnitude) & 0x7F800000u;
+	float spacing = float_of(exponent) * 0.125f;
+	return spacing < 0.001953125f ? 0.001953125f : spacing;
+}
+
+size_t fp8_find_far(const uint8_t *codes, const float *w, size_t n, float scale,
+                    float steps)
+{
+	for (size_t i = 0; i < n; i++) {
+		double exact = (double)w[i] / (double)scale;
+		double off = (double)fp8_to_float(codes[i]) - exact;
+		float magnitude = (float)(exact < 0 ? -exact : exact);
+		double most = (double)steps * (double)spacing_at(magnitude);
+		if (!((off < 0 ? -off : off) <= most * (1 + 1e-6)))
+			return i;
+	}
+	return n;
+}

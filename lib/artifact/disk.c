@@ -170,6 +170,28 @@ int disk_make_folder(const char *path)
 	return result;
 }
 
+int disk_make_folders(const char *path)
+{
+	char partial[PATH_BYTES];
+	struct stat st;
+	size_t length = strlen(path);
+	if (length >= sizeof partial)
+		return -ENAMETOOLONG;
+	if (stat(path, &st) == 0)
+		return S_ISDIR(st.st_mode) ? 0 : -ENOTDIR;
+	memcpy(partial, path, length + 1);
+	for (size_t i = 1; i <= length; i++) {
+		if (path[i] != '/' && path[i] != '\0')
+			continue;
+		partial[i] = '\0';
+		int result = disk_make_folder(partial);
+		if (result != 0 && result != -EEXIST)
+			return result;
+		partial[i] = path[i];
+	}
+	return 0;
+}
+
 int disk_clone(int to, int from)
 {
 	int result;

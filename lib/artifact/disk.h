@@ -51,6 +51,9 @@ int disk_remove_folder(const char *path);
 int disk_remove_folder_at(int folder, const char *name);
 int disk_make_folder(const char *path); /* -EEXIST if anything is there */
 
+/* The folder with all that are missing above it; 0 also if it was there. */
+int disk_make_folders(const char *path);
+
 /* `to` becomes a copy of `from` that shares its blocks. */
 int disk_clone(int to, int from);
 

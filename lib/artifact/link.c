@@ -70,25 +70,38 @@ static int copy_object(const char *object, const char *target, enum link_mode mo
 	return result;
 }
 
-bool place_object(const char *object, const char *target, unsigned modes,
-                  enum link_mode *used, error *err)
+/* Tries the ways of the mask; *used is the last one tried. */
+static int place(const char *object, const char *target, unsigned modes,
+                 enum link_mode *used)
 {
 	int result = -EINVAL;
 	for (unsigned mode = LINK_REFLINK; mode <= LINK_BYTES; mode <<= 1) {
 		if (!(modes & mode))
 			continue;
+		*used = (enum link_mode)mode;
 		result = mode == LINK_HARD ? disk_link(object, target)
-		                           : copy_object(object, target, (enum link_mode)mode);
-		if (result == 0 && used)
-			*used = (enum link_mode)mode;
+		                           : copy_object(object, target, *used);
 		if (result == 0 || !means_unsupported(result))
 			break;
 	}
-	if (result == 0)
-		return true;
-	fail_errno(err, -result, "%s: cannot link or copy %s to it", target, object);
+	return result;
+}
+
+static bool fail_link(error *err, int code, const char *object, const char *target)
+{
+	fail_errno(err, -code, "%s: cannot link or copy %s to it", target, object);
 	err->code = EXIT_ENVIRONMENT;
 	return false;
+}
+
+bool place_object(const char *object, const char *target, unsigned modes,
+                  enum link_mode *used, error *err)
+{
+	enum link_mode mode;
+	int result = place(object, target, modes, &mode);
+	if (result == 0 && used)
+		*used = mode;
+	return result == 0 || fail_link(err, result, object, target);
 }
 
 static bool same_file(const char *a, const char *b)
@@ -108,32 +121,37 @@ static int sync_copy(const char *path)
 	return result;
 }
 
+/* Makes box/link and renames it to the target. */
+static int link_through(const struct temp *box, const char *object, const char *target,
+                        unsigned modes, enum link_mode *used)
+{
+	char inside[PATH_BYTES];
+	error unused;
+	/* A rename between two names of one file would do nothing. */
+	if ((modes & LINK_HARD) && same_file(object, target)) {
+		*used = LINK_HARD;
+		return 0;
+	}
+	if (!join_path(inside, sizeof inside, box->path, "link", &unused))
+		return -ENAMETOOLONG;
+	int result = place(object, inside, modes, used);
+	if (result == 0 && *used != LINK_HARD)
+		result = sync_copy(inside);
+	if (result == 0)
+		result = disk_rename(inside, target);
+	return result ? result : disk_sync_parent(target);
+}
+
 bool link_object(const char *object, const char *target, unsigned modes,
                  enum link_mode *used, error *err)
 {
-	/* Also because a rename between two names of one file does nothing. */
-	if ((modes & LINK_HARD) && same_file(object, target)) {
-		if (used)
-			*used = LINK_HARD;
-		return true;
-	}
 	struct temp box;
-	char inside[PATH_BYTES];
 	enum link_mode mode;
 	if (!temp_folder(&box, target, err))
 		return false;
-	bool ok = join_path(inside, sizeof inside, box.path, "link", err) &&
-	          place_object(object, inside, modes, &mode, err);
-	if (ok) {
-		int result = mode == LINK_HARD ? 0 : sync_copy(inside);
-		if (result == 0)
-			result = disk_rename(inside, target);
-		if (result == 0)
-			result = disk_sync_parent(target);
-		ok = result == 0 || fail_disk(err, result, target, "publish the file");
-	}
+	int result = link_through(&box, object, target, modes, &mode);
 	temp_discard(&box);
-	if (ok && used)
+	if (result == 0 && used)
 		*used = mode;
-	return ok;
+	return result == 0 || fail_link(err, result, object, target);
 }

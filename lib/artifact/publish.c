@@ -109,13 +109,11 @@ static bool draft_path(struct draft *d, const char *name, char out[PATH_BYTES],
 {
 	if (!join_path(out, PATH_BYTES, d->temp.path, name, err))
 		return false;
-	size_t start = last_name(out);
-	if (start == strlen(d->temp.path) + 1)
-		return true;
-	out[start - 1] = '\0';
-	bool ok = make_folders(out, err);
-	out[start - 1] = '/';
-	return ok;
+	size_t slash = last_name(out) - 1;
+	out[slash] = '\0';
+	int result = disk_make_folders(out);
+	out[slash] = '/';
+	return result == 0 || fail_disk(err, result, out, "make its folder");
 }
 
 static bool write_new(const char *path, const void *data, size_t size, error *err)
@@ -152,25 +150,31 @@ static bool cannot_swap(int result)
 	return result == -EINVAL || result == -ENOSYS || result == -EOPNOTSUPP;
 }
 
+static bool is_occupied(int result)
+{
+	return result == -ENOTEMPTY || result == -EEXIST || result == -ENOTDIR;
+}
+
 /* For file systems without RENAME_EXCHANGE: the old folder goes into a temporary
- * one, the new takes its place. */
+ * one, the new takes its place; again if another publisher's took it first. */
 static int move_aside_and_in(struct draft *d)
 {
-	struct temp box;
-	char old[PATH_BYTES];
-	error unused;
 	int result = disk_rename(d->temp.path, d->target);
-	if (result != -ENOTEMPTY && result != -EEXIST && result != -ENOTDIR)
-		return result;
-	if (!temp_folder(&box, d->target, &unused))
-		return result;
-	if (join_path(old, sizeof old, box.path, "old", &unused) &&
-	    (result = disk_rename(d->target, old)) == 0) {
-		result = disk_rename(d->temp.path, d->target);
-		if (result != 0)
+	for (int tries = 0; is_occupied(result) && tries < 100; tries++) {
+		struct temp box;
+		char old[PATH_BYTES];
+		error unused;
+		if (!temp_folder(&box, d->target, &unused))
+			return result;
+		result = join_path(old, sizeof old, box.path, "old", &unused)
+		         ? disk_rename(d->target, old) : -ENAMETOOLONG;
+		bool moved = result == 0;
+		if (moved || result == -ENOENT)
+			result = disk_rename(d->temp.path, d->target);
+		if (moved && result != 0 && !is_occupied(result))
 			disk_rename(old, d->target);
+		temp_discard(&box);
 	}
-	temp_discard(&box);
 	return result;
 }
 

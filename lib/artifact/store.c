@@ -12,18 +12,31 @@
 
 #include "lib/artifact/disk.h"
 #include "lib/artifact/publish.h"
-#include "lib/artifact/result.h"
 
 enum { COPY_BYTES = 1 << 20, MAX_RESULT_BYTES = 64 << 20 };
+
+/* Makes a folder whose name survives a power cut. */
+static bool make_folder(const char *path, error *err)
+{
+	int result = disk_make_folder(path);
+	if (result == -EEXIST)
+		return true;
+	if (result == 0)
+		result = disk_sync_parent(path);
+	return result == 0 || fail_disk(err, result, path, "make the folder");
+}
+
+static bool make_parent(const char *path, error *err)
+{
+	char folder[PATH_BYTES];
+	snprintf(folder, sizeof folder, "%.*s", (int)last_name(path) - 1, path);
+	return make_folder(folder, err);
+}
 
 static bool make_inside(const struct store *s, const char *name, error *err)
 {
 	char path[PATH_BYTES];
-	if (!join_path(path, sizeof path, s->folder, name, err))
-		return false;
-	int result = disk_make_folder(path);
-	return result == 0 || result == -EEXIST ||
-	       fail_disk(err, result, path, "make the folder");
+	return join_path(path, sizeof path, s->folder, name, err) && make_folder(path, err);
 }
 
 bool store_open(struct store *s, const char *folder, error *err)
@@ -33,7 +46,8 @@ bool store_open(struct store *s, const char *folder, error *err)
 	if (length + 256 > sizeof s->folder)
 		return fail_disk(err, -ENAMETOOLONG, folder, "open the store");
 	memcpy(s->folder, folder, length + 1);
-	return (file_exists(folder) || make_folders(folder, err)) &&
+	int result = disk_make_folders(folder);
+	return (result == 0 || fail_disk(err, result, folder, "make the store")) &&
 	       make_inside(s, "objects", err) && make_inside(s, "results", err) &&
 	       make_inside(s, "locks", err) && make_inside(s, "tmp", err);
 }
@@ -59,19 +73,6 @@ bool store_result_path(const struct store *s, const struct digest *key,
                        char out[PATH_BYTES], error *err)
 {
 	return digest_path(s, "results", key, out, err);
-}
-
-/* Makes the folder that holds path, and makes a new one's name durable. */
-static bool make_parent(const char *path, error *err)
-{
-	char folder[PATH_BYTES];
-	snprintf(folder, sizeof folder, "%.*s", (int)last_name(path) - 1, path);
-	int result = disk_make_folder(folder);
-	if (result == -EEXIST)
-		return true;
-	if (result == 0)
-		result = disk_sync_parent(folder);
-	return result == 0 || fail_disk(err, result, folder, "make the folder");
 }
 
 /* Is the object there with this size? *present is false also for an object that
@@ -217,16 +218,6 @@ static bool check_outputs(const struct store *s, const struct output *outputs,
 	return true;
 }
 
-static bool make_result_folder(const struct store *s, const struct digest *key,
-                               char folder[PATH_BYTES], error *err)
-{
-	if (!store_result_path(s, key, folder, err) || !make_parent(folder, err))
-		return false;
-	int result = disk_make_folder(folder);
-	return result == 0 || result == -EEXIST ||
-	       fail_disk(err, result, folder, "make the folder");
-}
-
 bool store_publish(const struct store *s, const struct key *key,
                    const struct output *outputs, size_t count, error *err)
 {
@@ -236,7 +227,8 @@ bool store_publish(const struct store *s, const struct key *key,
 	bool ok = key_digest(key, &digest, err) &&
 	          result_print(outputs, count, &lines, err) &&
 	          check_outputs(s, outputs, count, err) &&
-	          make_result_folder(s, &digest, folder, err) &&
+	          store_result_path(s, &digest, folder, err) &&
+	          make_parent(folder, err) && make_folder(folder, err) &&
 	          join_path(path, sizeof path, folder, "key.txt", err) &&
 	          write_file_if_changed(path, key->text.data, key->text.length, NULL, err) &&
 	          join_path(path, sizeof path, folder, "result.txt", err) &&
@@ -283,20 +275,6 @@ bool store_find(const struct store *s, const struct digest *key, struct result *
 	if (!ok || !*found)
 		result_free(out);
 	return ok;
-}
-
-void result_free(struct result *r)
-{
-	arena_free(&r->memory);
-	*r = (struct result){ 0 };
-}
-
-const struct output *result_output(const struct result *r, const char *name)
-{
-	for (size_t i = 0; i < r->count; i++)
-		if (strcmp(r->outputs[i].name, name) == 0)
-			return &r->outputs[i];
-	return NULL;
 }
 
 /* Moves a bad object out of the way, so that whatever names it is a miss. */

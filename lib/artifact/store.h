@@ -20,8 +20,8 @@
 
 #include "lib/artifact/digest.h"
 #include "lib/artifact/key.h"
+#include "lib/artifact/result.h"
 #include "lib/artifact/temp.h"
-#include "lib/base/arena.h"
 #include "lib/base/error.h"
 #include "lib/base/file.h"
 
@@ -32,27 +32,10 @@ struct store {
 /* Makes the folders that are not there yet. */
 bool store_open(struct store *s, const char *folder, error *err);
 
-/* One file of a result. The name is the tool's own choice ("scores.json"). */
-struct output {
-	const char *name;
-	struct digest digest;
-	uint64_t bytes;
-};
-
-struct result {
-	struct output *outputs;
-	size_t count;
-	arena memory;
-};
-
 /* *found only if the whole result is there: result.txt in order, and every
  * object with its size. The objects' bytes are not read. */
 bool store_find(const struct store *s, const struct digest *key, struct result *out,
                 bool *found, error *err);
-void result_free(struct result *r); /* harmless on an all-zero result */
-
-/* NULL when absent. */
-const struct output *result_output(const struct result *r, const char *name);
 
 /* Where an object is, or would be. */
 bool store_object_path(const struct store *s, const struct digest *digest,

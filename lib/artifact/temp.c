@@ -95,20 +95,36 @@ static bool hold(int fd, const char *path)
 	return try_lock(fd) != EWOULDBLOCK && still_names(path, fd);
 }
 
+/* The n-th temporary name beside target. */
+static bool name_temp(char out[PATH_BYTES], const char *target, const char *boot, int n)
+{
+	int start = (int)last_name(target);
+	int length = snprintf(out, PATH_BYTES, "%.*s.%s.%s.%d.tmp", start, target,
+	                      target + start, boot, n);
+	return length > 0 && length < PATH_BYTES;
+}
+
+/* Removes what was abandoned under the names after the n-th. */
+static void reclaim_following(const char *target, const char *boot, int n)
+{
+	char path[PATH_BYTES];
+	struct stat st;
+	while (name_temp(path, target, boot, ++n) && lstat(path, &st) == 0)
+		temp_reclaim(path);
+}
+
 static bool make_temp(struct temp *t, const char *target, bool is_folder,
                       mode_t mode, error *err)
 {
 	char boot[BOOT_CHARACTERS + 1];
 	name_boot(boot);
 	t->fd = -1;
-	int start = (int)last_name(target);
 	for (int tries = 0, n = 0; tries < MAX_TRIES; tries++) {
-		int length = snprintf(t->path, sizeof t->path, "%.*s.%s.%s.%d.tmp", start,
-		                      target, target + start, boot, n);
-		if (length < 0 || (size_t)length >= sizeof t->path)
+		if (!name_temp(t->path, target, boot, n))
 			return fail_disk(err, -ENAMETOOLONG, target, "make a temporary beside it");
 		int fd = make(t->path, is_folder, mode);
 		if (fd >= 0 && hold(fd, t->path)) {
+			reclaim_following(target, boot, n);
 			t->fd = fd;
 			return true;
 		}

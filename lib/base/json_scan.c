@@ -306,11 +306,14 @@ static int compare_keys(const void *a, const void *b)
  * keeps this n log n whatever the keys are: there is no hash to attack. */
 static bool check_keys(struct json_scan *s, error *err)
 {
-	const char **keys = s->keys + s->first_key[s->depth - 1];
-	size_t count = s->key_count - s->first_key[s->depth - 1];
+	size_t first = s->first_key[s->depth - 1], count = s->key_count - first;
+	if (count < 2) {
+		s->key_count = first;
+		return true;
+	}
+	const char **keys = s->keys + first;
 	const char *repeated = NULL, *original = NULL;
-	if (count > 1)
-		qsort(keys, count, sizeof *keys, compare_keys);
+	qsort(keys, count, sizeof *keys, compare_keys);
 	for (size_t i = 1; i < count; i++) {
 		if (compare_spelling(keys[i - 1], keys[i]) != 0)
 			continue;
@@ -319,7 +322,7 @@ static bool check_keys(struct json_scan *s, error *err)
 			original = keys[i - 1];
 		}
 	}
-	s->key_count -= count;
+	s->key_count = first;
 	if (!repeated)
 		return true;
 	int line, column;

@@ -182,7 +182,8 @@ static bool find_spelling(const struct bpe *b, const char *spelling, size_t leng
 	*id = spelled > 0 ? bpe_find(b, bytes, (size_t)spelled) : -1;
 	if (*id >= 0)
 		return true;
-	return fail(err, EXIT_BAD_INPUT, "merge with \"%.*s\", which is not in the vocabulary",
+	return fail(err, EXIT_BAD_INPUT,
+	            "merge with \"%.*s\", which is not in the vocabulary",
 	            (int)(length < SPELLING_SHOWN ? length : SPELLING_SHOWN), spelling);
 }
 

@@ -266,7 +266,7 @@ static bool resize_for_model(const struct image *image, const char *path,
                              const struct vision_config *v, int64_t pixel_limit,
                              struct image *out, error *err)
 {
-	int height, width;
+	int height = 0, width = 0;
 	int64_t max_pixels = p->max_pixels;
 	if (pixel_limit > 0 && pixel_limit < max_pixels)
 		max_pixels = pixel_limit;

@@ -43,7 +43,8 @@ void image_free(struct image *image);
 bool smart_resize(int height, int width, int factor, int64_t min_pixels,
                   int64_t max_pixels, int *out_height, int *out_width, error *err);
 
-/* PIL.Image.resize((width, height), BICUBIC) on uint8 RGB. */
+/* PIL.Image.resize((width, height), BICUBIC) on uint8 RGB, as Pillow 13 does it
+ * (see resize.c about earlier versions). */
 bool image_resize(const struct image *from, int width, int height,
                   struct image *out, error *err);
 

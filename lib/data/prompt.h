@@ -11,10 +11,12 @@
 
 /* PROMPT_ANSWER: system turn, user turn "<image>Describe this image.",
  *   assistant turn with the caption and <|im_end|>; graded on the caption and
- *   that <|im_end|>. Text samples have no image and are graded as plain text.
+ *   that <|im_end|>.
  * PROMPT_USER_TURN: system turn, user turn "<image>caption", then the opening
- *   of the assistant turn; graded on every token that is no image placeholder.
- * PROMPT_TEXT: the bare caption, graded on every token but the first.
+ *   of the assistant turn; graded on every token but the first that is no image
+ *   placeholder.
+ * PROMPT_TEXT: the bare caption, graded on every token but the first; takes no
+ *   image. The two forms above become this one where there is no image.
  * PROMPT_ASK: as PROMPT_ANSWER up to the opening of the assistant turn, with
  *   `caption` as the question; graded on nothing. For generation. */
 enum prompt_form { PROMPT_ANSWER, PROMPT_USER_TURN, PROMPT_TEXT, PROMPT_ASK };
@@ -36,7 +38,8 @@ struct sample {
 /* Builds a sample. Takes over *patches (may be NULL: no image) on success and
  * on failure. When the sample would exceed max_tokens (0: no limit), the caption
  * is cut to fit, never the template or the image; if even an empty caption does
- * not fit, that is an error. */
+ * not fit, that is an error, and so is plain text of less than two tokens, which
+ * leaves nothing to grade. */
 bool sample_build(struct sample *out, const struct tokenizer *t,
                   const struct model_config *config, enum prompt_form form,
                   const char *caption, struct patches *patches, int max_tokens,

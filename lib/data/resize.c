@@ -2,9 +2,10 @@
  *
  * The reference's image processor resizes with PIL, so the scores it gives are
  * scores of these exact pixels. This follows Pillow's src/libImaging/Resample.c:
- * one pass along each axis whose size changes, the horizontal one first and
- * rounded to uint8; weights computed in double, then used as integers scaled by
- * 2^22. */
+ * one pass along each axis whose size changes, the first one rounded to uint8;
+ * weights computed in double, then used as integers scaled by 2^22. Which axis
+ * comes first is Pillow 13's choice; earlier versions always begin with the
+ * horizontal one, and where the choices differ so do pixels, by about a level. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -125,10 +126,15 @@ static void resize_row(const struct axis_filter *f, const uint8_t *from, uint8_t
 	}
 }
 
+static void copy_pixels(const struct image *from, struct image *to)
+{
+	memcpy(to->rgb, from->rgb, (size_t)to->width * (size_t)to->height * 3);
+}
+
 static bool resize_horizontally(const struct image *from, struct image *to, error *err)
 {
 	if (from->width == to->width) {
-		memcpy(to->rgb, from->rgb, (size_t)to->width * (size_t)to->height * 3);
+		copy_pixels(from, to);
 		return true;
 	}
 	struct axis_filter f;
@@ -163,6 +169,10 @@ static void add_taps(const uint8_t *from, size_t row_bytes, const int32_t *weigh
 
 static bool resize_vertically(const struct image *from, struct image *to, error *err)
 {
+	if (from->height == to->height) {
+		copy_pixels(from, to);
+		return true;
+	}
 	struct axis_filter f;
 	if (!make_filter(&f, from->height, to->height, err)) {
 		filter_free(&f);
@@ -204,19 +214,23 @@ static bool check_size(int width, int height, error *err)
 bool image_resize(const struct image *from, int width, int height,
                   struct image *out, error *err)
 {
-	struct image wide;
+	struct image middle;
 	*out = (struct image){ 0 };
-	if (!check_size(width, height, err) || !check_size(width, from->height, err) ||
-	    !make_image(&wide, width, from->height, err))
+	if (!check_size(width, height, err))
 		return false;
-	bool ok = resize_horizontally(from, &wide, err);
-	if (ok && height == from->height) {
-		*out = wide;
-		return true;
-	}
+	int rows_less = from->height - height, columns_less = from->width - width;
+	bool vertical_first = rows_less > 0 && rows_less > (int64_t)columns_less * 2;
+	int middle_width = vertical_first ? from->width : width;
+	int middle_height = vertical_first ? height : from->height;
+	if (!check_size(middle_width, middle_height, err) ||
+	    !make_image(&middle, middle_width, middle_height, err))
+		return false;
+	bool ok = vertical_first ? resize_vertically(from, &middle, err)
+	                         : resize_horizontally(from, &middle, err);
 	ok = ok && make_image(out, width, height, err) &&
-	     resize_vertically(&wide, out, err);
-	image_free(&wide);
+	     (vertical_first ? resize_horizontally(&middle, out, err)
+	                     : resize_vertically(&middle, out, err));
+	image_free(&middle);
 	if (!ok)
 		image_free(out);
 	return ok;

@@ -21,9 +21,16 @@ struct sample_list {
 
 /* Rows [first, first+count) of the source, in its order (line order; id order).
  * Fewer rows than asked for is no error: list->count says what there was. An
- * empty source is. Captions: one a line, CRLF tolerated, blank lines skipped. */
+ * empty source is. On failure the list is empty, with nothing to free.
+ *
+ * Captions: one a line, CRLF and a byte order mark tolerated, blank lines skipped.
+ * In every source a caption is what stands there, trailing spaces included. */
 bool captions_load(struct sample_list *list, const char *path, size_t first,
                    size_t count, error *err);
+
+/* The DB is read as one immutable file; one with an open journal beside it is
+ * refused. Ids must be distinct integers; image paths must stay below the image
+ * root (not absolute, no ".."), here and in evaluation lists. */
 bool calib_db_load(struct sample_list *list, const char *path, size_t first,
                    size_t count, error *err);
 

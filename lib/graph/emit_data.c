@@ -231,10 +231,10 @@ static void emit_slice(struct emitted *e, text *out, const struct scheme *s,
                        const char *baseline, const char *work)
 {
 	const char *file = file_name_of(s);
-	text_printf(out, "build %s/slice.json: slice | %s/%s_quant_manifest.json"
+	text_printf(out, "build %s/slice.json %s/manifest.json: slice | %s/%s_quant_manifest.json"
 	            TOOL("slice") RUNS("slice") "\n  ranked = %s/%s_quant_manifest.json\n"
 	            "  baseline = %s\n  scheme = %s\n  file_name = %s\n  folder = %s\n", work,
-	            baseline, s->baseline->file_name, baseline, s->baseline->file_name,
+	            work, baseline, s->baseline->file_name, baseline, s->baseline->file_name,
 	            s->baseline->name, s->name, file, work);
 	if (s->rule.kind == RULE_FULL)
 		text_puts(out, "  rule = --full\n");
@@ -254,11 +254,11 @@ static void emit_export(struct emitted *e, text *out, const struct scheme *s,
 	            TOOL("export") RUNS("export") " |@ %s/verify.json\n", folder, file, work,
 	            baseline, baseline, baseline, b->file_name, stamps->texts, published,
 	            work);
-	text_printf(out, "  slice = %s/slice.json\n  ranked = %s/%s_quant_manifest.json\n"
+	text_printf(out, "  slice = %s\n  ranked = %s/%s_quant_manifest.json\n"
 	            "  amax = %s/amax.json\n  quantized = %s/quantize.json\n  scheme = %s\n"
-	            "  file_name = %s\n  profile = %s\n  folder = %s\n  format_name = %s\n"
-	            "  numerics = %s\n  model = ", work, baseline, b->file_name, baseline,
-	            baseline, s->name, file, b->profile, folder, b->format->name, b->numerics);
+	            "  file_name = %s\n  profile = %s\n  folder = %s\n  numerics = %s\n"
+	            "  model = ", work, baseline, b->file_name, baseline,
+	            baseline, s->name, file, b->profile, folder, b->numerics);
 	add_word(out, b->model->path);
 	text_printf(out, "\nbuild %s/verify.json: verify | %s/layer-sensitivity/%s_files.json %s"
 	            TOOL("verify") RUNS("verify") "\n  folder = %s\n  scheme = %s\n  model = ",

@@ -32,8 +32,7 @@ struct model {
 	struct linear *linears; /* in module order: patch_embed, vision blocks,
 	                           merger, text layers, lm_head last */
 	int linear_count;
-	/* ... norms, embedding: see qwen.c */
-	struct model_parts *parts;
+	struct model_parts *parts; /* blocks, norms, embedding */
 	arena memory;
 };
 
@@ -45,16 +44,23 @@ bool model_open(struct model *m, const struct checkpoint *ckpt,
                 const struct model_config *config, size_t resident_bytes, error *err);
 void model_close(struct model *m);
 
+/* A linear's weight in float32: the resident copy, or expanded into scratch
+ * (out * in floats). */
+const float *linear_weight(const struct linear *l, float *scratch);
+
 /* Linear index by quern's name, or -1. */
 int model_find_linear(const struct model *m, const char *name);
 
 /* Any callback may be NULL. `linear` indexes model->linears. */
 struct tap {
 	void *self;
-	/* After y was computed. x[rows][in], y[rows][out]; may overwrite y.
+	/* After y was computed. x[rows][in], y[rows][out]; may overwrite y, but in
+	 * model_gradient must not: of a sample too long to keep its activations,
+	 * blocks run twice there, and only the second run is shown.
 	 * same_input: x holds what it held at the previous call (k after q, ...).
-	 * Called once per linear and sample, also when activations are recomputed
-	 * for the backward pass. */
+	 * Called once per linear and sample (in model_generate: and step), for the
+	 * head with the rows that are needed only: the graded ones, or all with
+	 * WANT_LOGITS. */
 	bool (*forward)(void *self, int linear, bool same_input, const float *x,
 	                float *y, int rows, error *err);
 	/* dLoss/dY, in backward order; model_gradient only. */

@@ -1,7 +1,8 @@
 /* See image_files.h. */
 #include "tests/support/image_files.h"
 
-#include <dirent.h>
+#include "tests/support/shared_data.h"
+
 #include <openssl/sha.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -9,18 +10,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <cjson/cJSON.h>
 #include <cmocka.h> /* after ours: it makes a macro of `fail` */
-
-void shared_file(char out[PATH_BYTES], const char *relative)
-{
-	error err;
-	const char *shared = getenv("QUERN_SHARED");
-	assert_true(join_path(out, PATH_BYTES, shared ? shared : "../shared", relative,
-	                      &err));
-}
 
 static int integer_of(const cJSON *object, const char *field)
 {
@@ -87,12 +79,9 @@ void load_demo_goldens(struct golden_images *out)
 bool load_coco_goldens(struct golden_images *out, const char *test)
 {
 	char folder[PATH_BYTES], sources[PATH_BYTES];
-	shared_file(folder, "golden/coco/images");
-	shared_file(sources, "fixtures/coco2017");
-	if (!file_exists(folder)) {
-		print_message("SKIP %s: %s is absent\n", test, folder);
+	if (!find_shared(folder, "golden/coco/images", test) ||
+	    !find_shared(sources, "fixtures/coco2017", test))
 		return false;
-	}
 	load_goldens(out, folder, sources);
 	return true;
 }
@@ -116,36 +105,6 @@ struct image noise_image(int width, int height)
 		image.rgb[i] = (uint8_t)(state >> 24);
 	}
 	return image;
-}
-
-void make_image_folder(char out[PATH_BYTES])
-{
-	error err;
-	const char *root = getenv("TMPDIR");
-	assert_true(join_path(out, PATH_BYTES, root && *root ? root : "/tmp",
-	                      "quern-image-XXXXXX", &err));
-	assert_non_null(mkdtemp(out));
-}
-
-void remove_image_folder(const char *folder)
-{
-	char path[PATH_BYTES];
-	error err;
-	DIR *d = opendir(folder);
-	assert_non_null(d);
-	for (struct dirent *e; (e = readdir(d));)
-		if (join_path(path, sizeof path, folder, e->d_name, &err))
-			unlink(path); /* leaves "." and ".." alone */
-	closedir(d);
-	assert_int_equal(rmdir(folder), 0);
-}
-
-void write_bytes(const char *path, const void *data, size_t size)
-{
-	FILE *f = fopen(path, "wb");
-	assert_non_null(f);
-	assert_int_equal(fwrite(data, 1, size, f), size);
-	assert_int_equal(fclose(f), 0);
 }
 
 static void write_u32(FILE *f, uint32_t value)

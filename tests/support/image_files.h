@@ -1,7 +1,7 @@
-/* What the image tests share: the golden images and where they lie, files made
- * on the spot, a folder to make them in. */
-#ifndef QUERN_TESTS_IMAGE_FILES_H
-#define QUERN_TESTS_IMAGE_FILES_H
+/* What the image tests share: the golden images and where they lie, and images
+ * made on the spot. Everything here fails the test when it cannot do its work. */
+#ifndef QUERN_TESTS_SUPPORT_IMAGE_FILES_H
+#define QUERN_TESTS_SUPPORT_IMAGE_FILES_H
 
 #include <stddef.h>
 #include <stdint.h>
@@ -26,11 +26,8 @@ struct golden_images {
 	struct golden_image images[MAX_GOLDEN_IMAGES];
 };
 
-/* QUERN_SHARED/relative. */
-void shared_file(char out[PATH_BYTES], const char *relative);
-
 /* The project's own set, and the one that lies in QUERN_SHARED (false, with a
- * SKIP line for `test`, where it is absent). Both fail the test if damaged. */
+ * SKIP line for `test`, where it is absent). */
 void load_demo_goldens(struct golden_images *out);
 bool load_coco_goldens(struct golden_images *out, const char *test);
 
@@ -39,12 +36,6 @@ void digest_text(const void *data, size_t size, char out[DIGEST_TEXT_BYTES]);
 
 /* width x height pixels of a fixed pseudo-random noise. */
 struct image noise_image(int width, int height);
-
-/* A folder of the test's own, and its end with all files in it. */
-void make_image_folder(char out[PATH_BYTES]);
-void remove_image_folder(const char *folder);
-
-void write_bytes(const char *path, const void *data, size_t size);
 
 /* A PNG: rows[height][row_bytes] as the format packs them (PNG specification,
  * section 7), without filtering or compression. palette may be NULL. */

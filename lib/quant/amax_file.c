@@ -1,0 +1,76 @@
+/* Writing and reading amax.json; see amax_file.h. */
+#include "lib/quant/amax_file.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "lib/base/json_tree.h"
+#include "lib/quant/numerics.h"
+
+enum { MAX_AMAX_BYTES = 64 << 20 };
+
+bool print_amax(const struct block *merged, text *out, error *err)
+{
+	struct json_tree tree = tree_new();
+	tree_text(&tree, tree.root, "key", merged->key);
+	tree_number(&tree, tree.root, "samples", (double)merged->samples);
+	tree_number(&tree, tree.root, "cut", (double)merged->cut);
+	cJSON *skipped = tree_array(&tree, tree.root, "skipped");
+	for (int i = 0; i < merged->skipped_count; i++)
+		tree_text(&tree, skipped, NULL, merged->skipped[i]);
+	cJSON *amax = tree_object(&tree, tree.root, "amax");
+	for (int i = 0; i < merged->count; i++)
+		tree_number(&tree, amax, merged->names[i], merged->values[i]);
+	return tree_finish(&tree, out, err);
+}
+
+static int find_linear(const struct linear_shape *linears, int count, const char *name)
+{
+	for (int i = 0; i < count; i++)
+		if (strcmp(linears[i].name, name) == 0)
+			return i;
+	return -1;
+}
+
+static bool read_values(struct amax_table *table, const struct linear_shape *linears,
+                        int count, error *err)
+{
+	const cJSON *values = json_object(&table->doc, table->doc.root, "amax", err);
+	if (!values)
+		return false;
+	table->amax = arena_alloc(&table->memory, (size_t)count, sizeof *table->amax, err);
+	if (!table->amax)
+		return false;
+	for (int i = 0; i < count; i++)
+		table->amax[i] = -1;
+	for (const cJSON *value = values->child; value; value = value->next) {
+		int linear = find_linear(linears, count, value->string);
+		if (linear < 0)
+			return json_fail(&table->doc, value, err, "the model has no such linear");
+		float amax = cJSON_IsNumber(value) ? (float)value->valuedouble : -1.0f;
+		error cause;
+		if (!check_amax(amax, value->string, &cause))
+			return json_fail(&table->doc, value, err, "%s", cause.text);
+		table->amax[linear] = amax;
+	}
+	return true;
+}
+
+bool amax_read(struct amax_table *table, const char *path,
+               const struct linear_shape *linears, int count, error *err)
+{
+	*table = (struct amax_table){ 0 };
+	if (!json_load(&table->doc, path, MAX_AMAX_BYTES, err))
+		return false;
+	if (read_values(table, linears, count, err))
+		return true;
+	amax_free(table);
+	return false;
+}
+
+void amax_free(struct amax_table *table)
+{
+	json_free(&table->doc);
+	arena_free(&table->memory);
+	*table = (struct amax_table){ 0 };
+}

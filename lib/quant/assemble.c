@@ -1,0 +1,374 @@
+/* Assembling a checkpoint; see assemble.h.
+ *
+ * Codes and BF16 weights come from the store by link, one file a group; scales, the
+ * index and the configurations are written here. The list of all files with their
+ * digests is written last and is what verify starts from. */
+#include "lib/quant/assemble.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/artifact/publish.h"
+#include "lib/artifact/store.h"
+#include "lib/base/json_tree.h"
+#include "lib/checkpoint/model_files.h"
+#include "lib/model/linears.h"
+#include "lib/quant/amax_file.h"
+#include "lib/quant/model_card.h"
+#include "lib/quant/variants.h"
+
+enum { MAX_TEXT_BYTES = 256 << 20 };
+
+/* An export in the making. */
+struct builder {
+	const struct assembly *a;
+	struct store store;
+	struct baseline baseline;
+	struct coverage coverage;
+	struct variant_set variants;
+	struct amax_table amax;
+	struct model_config config;
+	struct linear_shape *linears;
+	int linear_count;
+	struct module_decision *decisions; /* [linear_count] */
+	json_doc base_config;
+	struct draft draft;
+	struct json_tree files;   /* name -> {sha256, bytes} */
+	struct json_tree index;   /* model.safetensors.index.json */
+	cJSON *weight_map;
+	double total_bytes; /* of tensors */
+	struct tensor *scales;
+	size_t scale_count;
+	text scale_bytes;
+	arena memory;
+};
+
+static bool load_inputs(struct builder *b, error *err)
+{
+	const struct assembly *a = b->a;
+	char path[PATH_BYTES];
+	return join_path(path, sizeof path, a->tree, "store", err) &&
+	       store_open(&b->store, path, err) &&
+	       model_config_load(&b->config, a->model, err) &&
+	       list_linears(&b->config, &b->memory, &b->linears, &b->linear_count, err) &&
+	       baseline_read(&b->baseline, a->baseline, err) &&
+	       join_path(path, sizeof path, a->slice, "slice.json", err) &&
+	       coverage_read(&b->coverage, &b->baseline, path, err) &&
+	       variants_read(&b->variants, a->quantized, err) &&
+	       amax_read(&b->amax, a->amax, b->linears, b->linear_count, err) &&
+	       join_path(path, sizeof path, a->model, "config.json", err) &&
+	       json_load(&b->base_config, path, MAX_TEXT_BYTES, err);
+}
+
+/* ---- files of the draft ---- */
+
+static void record_file(struct builder *b, const char *name, const struct digest *digest,
+                        uint64_t bytes)
+{
+	cJSON *entry = tree_object(&b->files, b->files.root, name);
+	tree_text(&b->files, entry, "sha256", digest->hex);
+	tree_number(&b->files, entry, "bytes", (double)bytes);
+}
+
+static bool add_bytes(struct builder *b, const char *name, const void *data, size_t size,
+                      error *err)
+{
+	struct digest digest;
+	if (!digest_bytes(data, size, &digest, err) ||
+	    !draft_write(&b->draft, name, data, size, err))
+		return false;
+	record_file(b, name, &digest, size);
+	return true;
+}
+
+static bool add_text(struct builder *b, const char *name, const text *content, error *err)
+{
+	return add_bytes(b, name, content->data ? content->data : "", content->length, err);
+}
+
+static bool add_copy(struct builder *b, const char *name, const char *path, error *err)
+{
+	char *data;
+	size_t size;
+	if (!read_file(path, MAX_TEXT_BYTES, &data, &size, err))
+		return false;
+	bool ok = add_bytes(b, name, data, size, err);
+	free(data);
+	return ok;
+}
+
+/* Links an object and enters its tensors into the index. */
+static bool add_weights(struct builder *b, const char *name, const struct output *object,
+                        error *err)
+{
+	char path[PATH_BYTES];
+	struct safetensors file;
+	if (!store_object_path(&b->store, &object->digest, path, err) ||
+	    !safetensors_open(&file, path, err))
+		return false;
+	for (size_t i = 0; i < file.count; i++) {
+		tree_text(&b->index, b->weight_map, file.tensors[i].name, name);
+		b->total_bytes += (double)file.tensors[i].bytes;
+	}
+	safetensors_close(&file);
+	record_file(b, name, &object->digest, object->bytes);
+	return draft_link(&b->draft, path, name, LINK_ANY, err);
+}
+
+/* ---- scales ---- */
+
+static bool add_scale(struct builder *b, const char *linear, const char *suffix, float scale,
+                      error *err)
+{
+	struct tensor *t = &b->scales[b->scale_count++];
+	char hub[NAME_BYTES];
+	uint32_t bits;
+	name_to_hub(linear, hub);
+	*t = (struct tensor){ .dtype = profile_scale_dtype(b->a->profile),
+		.rank = profile_scale_rank(b->a->profile), .shape = { 1 }, .elements = 1 };
+	t->bytes = dtype_bytes(t->dtype);
+	t->name = arena_printf(&b->memory, err, "%s.%s", hub, suffix);
+	memcpy(&bits, &scale, sizeof bits);
+	if (t->dtype == DTYPE_BF16) {
+		uint16_t upper = (uint16_t)(bits >> 16);
+		if (bits & 0xFFFF)
+			return fail(err, EXIT_BAD_INPUT,
+			            "%s: %s: the %s profile needs scales exact in BF16, found %.9g "
+			            "(use numerics quern or another profile)", b->a->scheme, t->name,
+			            profile_name(b->a->profile), (double)scale);
+		text_add(&b->scale_bytes, (const char *)&upper, sizeof upper);
+	} else {
+		text_add(&b->scale_bytes, (const char *)&bits, sizeof bits);
+	}
+	return t->name != NULL;
+}
+
+static int find_shape(const struct builder *b, const char *name)
+{
+	for (int i = 0; i < b->linear_count; i++)
+		if (strcmp(b->linears[i].name, name) == 0)
+			return i;
+	return -1;
+}
+
+/* Both scales of every member; all members of a group see the same input. */
+static bool add_group_scales(struct builder *b, const struct variant_pair *pair, error *err)
+{
+	for (int m = 0; m < pair->member_count; m++) {
+		int linear = find_shape(b, pair->members[m]);
+		if (linear < 0 || b->amax.amax[linear] < 0)
+			return fail(err, EXIT_BAD_INPUT, "%s: expected a calibrated amax of %s",
+			            b->a->amax, pair->members[m]);
+		b->decisions[linear].quantised = true;
+		float input = fp8_shipped_input_scale(b->a->numerics, b->amax.amax[linear]);
+		if (!add_scale(b, pair->members[m], "weight_scale", pair->weight_scales[m], err) ||
+		    !add_scale(b, pair->members[m], "input_scale", input, err))
+			return false;
+	}
+	return true;
+}
+
+static bool write_scales(struct builder *b, error *err)
+{
+	static const char name[] = "scales.safetensors";
+	text file = { 0 };
+	if (b->scale_count == 0)
+		return true;
+	bool ok = safetensors_header(b->scales, b->scale_count, &file, err);
+	text_add(&file, b->scale_bytes.data, b->scale_bytes.length);
+	ok = ok && text_ok(&b->scale_bytes, err) && text_ok(&file, err) &&
+	     add_text(b, name, &file, err);
+	for (size_t i = 0; ok && i < b->scale_count; i++) {
+		tree_text(&b->index, b->weight_map, b->scales[i].name, name);
+		b->total_bytes += (double)b->scales[i].bytes;
+	}
+	text_free(&file);
+	return ok;
+}
+
+/* ---- weights ---- */
+
+static bool keeps_group(const struct builder *b, const char *group)
+{
+	for (int i = 0; i < b->baseline.count; i++)
+		if (strcmp(b->baseline.groups[i].name, group) == 0)
+			return b->coverage.keeps[i];
+	return false;
+}
+
+static bool add_group(struct builder *b, const struct variant_pair *pair, error *err)
+{
+	bool keeps = keeps_group(b, pair->group);
+	char name[NAME_BYTES + 32];
+	int stem = (int)(strlen(pair->group) - strlen(".quant_recipe"));
+	if (keeps && !pair->quantised.bytes)
+		return fail(err, EXIT_BAD_INPUT, "%s: expected codes of %s, found none",
+		            b->a->quantized, pair->group);
+	snprintf(name, sizeof name, "%.*s.%s.safetensors", stem, pair->group,
+	         keeps ? "fp8" : "plain");
+	return add_weights(b, name, keeps ? &pair->quantised : &pair->plain, err) &&
+	       (!keeps || add_group_scales(b, pair, err));
+}
+
+static bool add_all_weights(struct builder *b, error *err)
+{
+	b->decisions = arena_alloc(&b->memory, (size_t)b->linear_count, sizeof *b->decisions,
+	                           err);
+	b->scales = arena_alloc(&b->memory, 2 * (size_t)b->linear_count, sizeof *b->scales,
+	                        err);
+	if (!b->decisions || !b->scales)
+		return false;
+	for (int i = 0; i < b->linear_count; i++)
+		b->decisions[i].name = b->linears[i].name;
+	for (int i = 0; i < b->variants.count; i++)
+		if (!add_group(b, &b->variants.pairs[i], err))
+			return false;
+	return add_weights(b, "rest.safetensors", &b->variants.rest, err) &&
+	       write_scales(b, err);
+}
+
+static bool write_index(struct builder *b, error *err)
+{
+	text printed = { 0 };
+	tree_number(&b->index, cJSON_GetObjectItemCaseSensitive(b->index.root, "metadata"),
+	            "total_size", b->total_bytes);
+	bool ok = tree_finish(&b->index, &printed, err) &&
+	          add_text(b, "model.safetensors.index.json", &printed, err);
+	text_free(&printed);
+	return ok;
+}
+
+/* ---- configurations, texts, manifests ---- */
+
+static bool write_configs(struct builder *b, error *err)
+{
+	text config = { 0 }, quant = { 0 };
+	bool ok = print_config(b->a->profile, &b->base_config, b->decisions, b->linear_count,
+	                       &config, err) &&
+	          print_hf_quant_config(b->a->profile, b->decisions, b->linear_count, &quant,
+	                                err) &&
+	          add_text(b, "config.json", &config, err) &&
+	          add_text(b, "hf_quant_config.json", &quant, err);
+	text_free(&config);
+	text_free(&quant);
+	return ok;
+}
+
+/* The base's own files, byte for byte; its README makes room for the model card. */
+static bool copy_texts(struct builder *b, error *err)
+{
+	struct file_names names;
+	if (!list_model_files(b->a->model, FILES_TEXTS, &b->memory, &names, err))
+		return false;
+	for (int i = 0; i < names.count; i++) {
+		char path[PATH_BYTES];
+		if (strcmp(names.names[i], "README.md") != 0 &&
+		    !(join_path(path, sizeof path, b->a->model, names.names[i], err) &&
+		      add_copy(b, names.names[i], path, err)))
+			return false;
+	}
+	return true;
+}
+
+/* The folder part of a path, "." if it has none. */
+static void folder_of(const char *path, char *out, size_t size)
+{
+	const char *slash = strrchr(path, '/');
+	snprintf(out, size, "%.*s", slash ? (int)(slash - path) : 1, slash ? path : ".");
+}
+
+static bool copy_sensitivity(struct builder *b, const char *folder, const char *file,
+                             const char *as, error *err)
+{
+	char path[PATH_BYTES], name[PATH_BYTES];
+	return join_path(path, sizeof path, folder, file, err) &&
+	       join_path(name, sizeof name, SENSITIVITY_FOLDER, as, err) &&
+	       add_copy(b, name, path, err);
+}
+
+static bool copy_manifests(struct builder *b, error *err)
+{
+	const struct assembly *a = b->a;
+	char folder[PATH_BYTES], own[PATH_BYTES], coverage[PATH_BYTES], inherited[PATH_BYTES],
+	     state[PATH_BYTES];
+	folder_of(a->baseline, folder, sizeof folder);
+	snprintf(own, sizeof own, "%s_quant_manifest.json", a->file_name);
+	snprintf(coverage, sizeof coverage, "%s_coverage_from_baseline.json", a->file_name);
+	snprintf(inherited, sizeof inherited, "%s_quant_manifest.json", b->baseline.name);
+	snprintf(state, sizeof state, "%s_autoquant_state.json", b->baseline.name);
+	return copy_sensitivity(b, a->slice, "manifest.json", own, err) &&
+	       copy_sensitivity(b, a->slice, "slice.json", coverage, err) &&
+	       (strcmp(own, inherited) == 0 ||
+	        copy_sensitivity(b, folder, inherited, inherited, err)) &&
+	       copy_sensitivity(b, folder, state, state, err) &&
+	       copy_sensitivity(b, folder, "per-layer-sensitivity.md",
+	                        "per-layer-sensitivity.md", err) &&
+	       copy_sensitivity(b, folder, "per-layer-sensitivity.json",
+	                        "per-layer-sensitivity.json", err);
+}
+
+static bool write_card(struct builder *b, error *err)
+{
+	text card = { 0 };
+	const struct card_facts facts = { .scheme = b->a->scheme,
+		.profile = profile_name(b->a->profile), .baseline = &b->baseline,
+		.coverage = &b->coverage, .model = b->a->model };
+	bool ok = print_model_card(&facts, &card, err) && add_text(b, "README.md", &card, err);
+	text_free(&card);
+	return ok;
+}
+
+static bool write_file_list(struct builder *b, error *err)
+{
+	char name[PATH_BYTES];
+	text printed = { 0 };
+	snprintf(name, sizeof name, SENSITIVITY_FOLDER "/%s" FILES_SUFFIX, b->a->file_name);
+	bool ok = tree_finish(&b->files, &printed, err) &&
+	          draft_write(&b->draft, name, printed.data, printed.length, err);
+	text_free(&printed);
+	return ok;
+}
+
+static bool fill_draft(struct builder *b, error *err)
+{
+	b->files = tree_new();
+	b->index = tree_new();
+	tree_object(&b->index, b->index.root, "metadata");
+	b->weight_map = tree_object(&b->index, b->index.root, "weight_map");
+	return add_all_weights(b, err) && write_index(b, err) && write_configs(b, err) &&
+	       copy_texts(b, err) && copy_manifests(b, err) && write_card(b, err) &&
+	       write_file_list(b, err);
+}
+
+static void free_builder(struct builder *b)
+{
+	tree_free(&b->files);
+	tree_free(&b->index);
+	text_free(&b->scale_bytes);
+	json_free(&b->base_config);
+	amax_free(&b->amax);
+	variants_free(&b->variants);
+	coverage_free(&b->coverage);
+	baseline_free(&b->baseline);
+	arena_free(&b->memory);
+}
+
+bool assemble_checkpoint(const struct assembly *a, struct assembled *done, error *err)
+{
+	struct builder b = { .a = a };
+	bool ok = load_inputs(&b, err) && draft_begin(&b.draft, a->out, err);
+	if (ok) {
+		ok = fill_draft(&b, err);
+		if (!ok)
+			draft_abandon(&b.draft);
+		ok = ok && draft_publish(&b.draft, err);
+		const cJSON *stand_in = cJSON_GetObjectItemCaseSensitive(b.baseline.doc.root,
+		                                                         "stand_in");
+		*done = (struct assembled){ .selected = b.coverage.selected,
+			.total = b.coverage.total, .delivered_bits = b.coverage.delivered_bits,
+			.stand_in = cJSON_IsTrue(stand_in) };
+	}
+	free_builder(&b);
+	return ok;
+}

@@ -1,0 +1,341 @@
+/* The worker behind calibrate and score; see block_run.h.
+ *
+ * Samples of a block are shared out among threads, each with a workspace of its
+ * own; what they measure is kept per sample and merged in sample order, so the
+ * number of threads changes nothing. */
+#include "lib/quant/block_run.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "kernels/matmul.h"
+#include "lib/artifact/publish.h"
+#include "lib/artifact/tool.h"
+#include "lib/base/progress.h"
+
+/* Weights are held in float32 up to this size, beyond it expanded at use. */
+static const size_t RESIDENT_BYTES = (size_t)4 << 30;
+
+enum { MAX_THREADS = 256, MAX_BLOCK_BYTES = 1 << 28 };
+
+/* One sample's outcome. */
+struct measured {
+	double *values; /* [linear_count] */
+	double loss;
+	bool skipped, cut;
+};
+
+struct worker;
+
+struct runner {
+	const struct measurement *m;
+	struct source source;
+	struct memo *memo;
+	struct digest sources; /* of the tool */
+	struct model model;
+	struct checkpoint checkpoint;
+	bool model_open;
+	struct worker *workers;
+	int worker_count;
+	struct progress progress;
+	int64_t done; /* samples */
+
+	/* The block at hand. */
+	int64_t first;
+	int count;
+	struct measured *measured; /* [block_samples] */
+	pthread_mutex_t lock;      /* guards what follows, done and progress */
+	int next;
+	bool failed;
+	error err;
+};
+
+struct worker {
+	struct runner *r;
+	struct workspace *workspace;
+	void *state;
+	pthread_t thread;
+};
+
+/* ---- one block on all threads ---- */
+
+static bool measure_sample(struct worker *w, int index, error *err)
+{
+	struct runner *r = w->r;
+	struct measured *out = &r->measured[index];
+	struct sample sample;
+	bool unreadable;
+	memset(out->values, 0, (size_t)r->model.linear_count * sizeof *out->values);
+	out->loss = 0;
+	out->skipped = out->cut = false;
+	if (!source_sample(&r->source, r->first + index, &sample, &unreadable, err)) {
+		out->skipped = unreadable && r->source.skip_bad;
+		return out->skipped;
+	}
+	out->cut = sample.cut;
+	bool ok = r->m->measure(r->m->self, w->state, &r->model, w->workspace, &sample,
+	                        out->values, &out->loss, err);
+	sample_free(&sample);
+	return ok;
+}
+
+static void *work(void *argument)
+{
+	struct worker *w = argument;
+	struct runner *r = w->r;
+	pthread_mutex_lock(&r->lock);
+	while (!r->failed && r->next < r->count) {
+		error err;
+		int index = r->next++;
+		pthread_mutex_unlock(&r->lock);
+		bool ok = measure_sample(w, index, &err);
+		pthread_mutex_lock(&r->lock);
+		if (!ok && !r->failed) {
+			r->failed = true;
+			r->err = err;
+		}
+		progress_set(&r->progress, ++r->done);
+	}
+	pthread_mutex_unlock(&r->lock);
+	return NULL;
+}
+
+static bool run_threads(struct runner *r, error *err)
+{
+	int started = 0;
+	r->next = 0;
+	r->failed = false;
+	for (int i = 1; i < r->worker_count; i++, started++)
+		if (pthread_create(&r->workers[i].thread, NULL, work, &r->workers[i]) != 0)
+			break; /* fewer threads do as well */
+	work(&r->workers[0]);
+	for (int i = 1; i <= started; i++)
+		pthread_join(r->workers[i].thread, NULL);
+	if (r->failed)
+		*err = r->err;
+	return !r->failed;
+}
+
+/* ---- the model and the threads, made when first needed ---- */
+
+static bool open_model(struct runner *r, error *err)
+{
+	const char *folder = r->source.settings->model;
+	if (!checkpoint_open(&r->checkpoint, folder, err))
+		return false;
+	if (!model_open(&r->model, &r->checkpoint, &r->source.config, RESIDENT_BYTES, err)) {
+		checkpoint_close(&r->checkpoint);
+		return false;
+	}
+	r->model_open = true;
+	return r->m->prepare(r->m->self, &r->model, err);
+}
+
+static bool make_workers(struct runner *r, error *err)
+{
+	long cores = sysconf(_SC_NPROCESSORS_ONLN);
+	int64_t most = r->source.settings->block_samples;
+	int count = cores < 1 ? 1 : cores > MAX_THREADS ? MAX_THREADS : (int)cores;
+	if (count > most)
+		count = (int)most;
+	r->workers = calloc((size_t)count, sizeof *r->workers);
+	r->measured = calloc((size_t)most, sizeof *r->measured);
+	if (!r->workers || !r->measured)
+		return fail_memory(err, "the workers", (unsigned long long)most);
+	for (int64_t i = 0; i < most; i++)
+		if (!(r->measured[i].values = calloc((size_t)r->model.linear_count,
+		                                     sizeof(double))))
+			return fail_memory(err, "the values of a sample", 0);
+	for (; r->worker_count < count; r->worker_count++) {
+		struct worker *w = &r->workers[r->worker_count];
+		w->r = r;
+		w->workspace = workspace_new(err);
+		w->state = w->workspace ? r->m->begin_thread(r->m->self, err) : NULL;
+		if (!w->state) {
+			workspace_free(w->workspace);
+			return false;
+		}
+	}
+	return true;
+}
+
+/* ---- blocks ---- */
+
+static bool block_key(struct runner *r, int64_t index, struct key *key, error *err)
+{
+	key_begin(key, r->m->tool, &r->sources);
+	key_add(key, "device", "cpu float32");
+	key_addf(key, "block", "%lld", (long long)index);
+	return weights_key(r->source.settings->model, r->memo, key, err) &&
+	       r->m->add_key(r->m->self, key, err) &&
+	       source_key(&r->source, index, r->memo, key, err);
+}
+
+/* The key again, after the inputs were used: had one changed meanwhile, the block
+ * would be stored under a key that it does not belong to. */
+static bool inputs_unchanged(struct runner *r, int64_t index, const struct edge *e,
+                             error *err)
+{
+	struct key again = { 0 };
+	struct digest digest;
+	bool ok = block_key(r, index, &again, err) && key_digest(&again, &digest, err);
+	key_free(&again);
+	if (ok && !digest_equal(&digest, &e->digest))
+		return fail(err, EXIT_BAD_INPUT, "%s: an input of block %lld changed while it was "
+		            "in use; run again", r->source.settings->model, (long long)index);
+	return ok;
+}
+
+/* Merges the samples in their order into arrays of `memory`. */
+static bool gather_block(struct runner *r, int64_t index, const char *key,
+                         struct block *b, arena *memory, error *err)
+{
+	const struct model *model = &r->model;
+	size_t linears = (size_t)model->linear_count;
+	*b = (struct block){ .index = index, .key = key };
+	b->names = arena_alloc(memory, linears, sizeof *b->names, err);
+	b->values = b->names ? arena_alloc(memory, linears, sizeof *b->values, err) : NULL;
+	b->skipped = b->values ? arena_alloc(memory, (size_t)r->count, sizeof *b->skipped, err)
+	                       : NULL;
+	if (!b->skipped)
+		return false;
+	for (int i = 0; i < r->count; i++) {
+		const struct measured *s = &r->measured[i];
+		b->samples += !s->skipped;
+		b->cut += s->cut;
+		b->loss += s->loss;
+		if (s->skipped)
+			b->skipped[b->skipped_count++] = r->source.rows.rows[r->first + i].image;
+	}
+	for (int l = 0; l < model->linear_count; l++) {
+		if (!r->m->measures(r->m->self, model, l))
+			continue;
+		double merged = 0;
+		for (int i = 0; i < r->count; i++) {
+			double value = r->measured[i].values[l];
+			merged = r->m->kind == BLOCK_GRADIENT ? merged + value
+			         : value > merged            ? value : merged;
+		}
+		b->names[b->count] = model->linears[l].name;
+		b->values[b->count++] = merged;
+	}
+	return true;
+}
+
+static bool measure_block(struct runner *r, struct edge *e, int64_t index, text *out,
+                          error *err)
+{
+	struct block block;
+	struct output output = { .name = "block.json" };
+	arena memory = { 0 };
+	bool ok = (r->model_open || open_model(r, err)) &&
+	          (r->workers || make_workers(r, err)) && run_threads(r, err) &&
+	          gather_block(r, index, e->digest.hex, &block, &memory, err) &&
+	          print_block(&block, r->m->kind, out, err) &&
+	          store_add_bytes(&e->store, out->data, out->length, &output, err) &&
+	          inputs_unchanged(r, index, e, err) && edge_publish(e, &output, 1, err);
+	arena_free(&memory);
+	return ok;
+}
+
+static bool fetch_block(struct edge *e, text *out, error *err)
+{
+	const struct output *stored = result_output(&e->result, "block.json");
+	char *data;
+	size_t size;
+	if (!stored)
+		return fail(err, EXIT_ENVIRONMENT, "%s: result %s has no block.json",
+		            e->store.folder, e->digest.hex);
+	if (!store_read(&e->store, &stored->digest, MAX_BLOCK_BYTES, &data, &size, err))
+		return false;
+	text_add(out, data, size);
+	free(data);
+	return text_ok(out, err);
+}
+
+static bool run_block(struct runner *r, const char *tree, int64_t index, const char *target,
+                      text *out, error *err)
+{
+	struct key key = { 0 };
+	struct edge e;
+	int64_t size = r->source.settings->block_samples;
+	r->first = index * size;
+	int64_t left = (int64_t)r->source.rows.count - r->first;
+	r->count = (int)(left < size ? left : size);
+	bool ok = block_key(r, index, &key, err);
+	if (ok && (ok = edge_begin(&e, tree, r->m->tool, target, &key, err))) {
+		bool hit = e.hit;
+		ok = hit ? fetch_block(&e, out, err) : measure_block(r, &e, index, out, err);
+		if (hit)
+			progress_set(&r->progress, r->done += r->count);
+		ok = ok && edge_log(&e, hit ? 0 : out->length, err);
+		edge_end(&e);
+	}
+	key_free(&key);
+	return ok;
+}
+
+static bool write_part(const text *blocks, int count, enum block_kind kind,
+                       const char *out, error *err)
+{
+	text part = { 0 };
+	bool ok = print_part(blocks, count, kind, &part, err) &&
+	          write_file_if_changed(out, part.data, part.length, NULL, err);
+	text_free(&part);
+	return ok;
+}
+
+static bool run_part(struct runner *r, const char *tree, int part, int parts,
+                     const char *out, error *err)
+{
+	int64_t total = r->source.blocks;
+	int count = 0, mine = (int)((total - part + parts - 1) / parts);
+	text *texts = calloc((size_t)mine + 1, sizeof *texts);
+	bool ok = texts || fail_memory(err, "the blocks", (unsigned long long)mine);
+	progress_begin(&r->progress, stderr, r->m->tool, "samples",
+	               mine * r->source.settings->block_samples);
+	for (int64_t b = part; ok && b < total; b += parts)
+		ok = run_block(r, tree, b, out, &texts[count++], err);
+	progress_end(&r->progress);
+	ok = ok && write_part(texts, count, r->m->kind, out, err);
+	for (int i = 0; texts && i < count; i++)
+		text_free(&texts[i]);
+	free(texts);
+	return ok;
+}
+
+static void close_runner(struct runner *r)
+{
+	for (int i = 0; i < r->worker_count; i++) {
+		r->m->end_thread(r->m->self, r->workers[i].state);
+		workspace_free(r->workers[i].workspace);
+	}
+	for (int64_t i = 0; r->measured && i < r->source.settings->block_samples; i++)
+		free(r->measured[i].values);
+	free(r->measured);
+	free(r->workers);
+	if (r->model_open) {
+		model_close(&r->model);
+		checkpoint_close(&r->checkpoint);
+	}
+	if (r->memo)
+		memo_close(r->memo);
+	source_close(&r->source);
+	pthread_mutex_destroy(&r->lock);
+}
+
+bool run_blocks(const struct source_settings *settings, const struct measurement *m,
+                const char *tree, int part, int parts, const char *out, error *err)
+{
+	struct runner r = { .m = m, .lock = PTHREAD_MUTEX_INITIALIZER };
+	char memo_path[PATH_BYTES];
+	matmul_threads(1);
+	bool ok = source_open(&r.source, settings, err) &&
+	          join_path(memo_path, sizeof memo_path, tree, "state/memo.db", err) &&
+	          tool_sources(&r.sources, err) && (r.memo = memo_open(memo_path, err)) &&
+	          run_part(&r, tree, part, parts, out, err);
+	close_runner(&r);
+	return ok;
+}

@@ -1,0 +1,97 @@
+/* The model card; see model_card.h. Nothing is assumed: what the manifest does not
+ * say is not in the card. */
+#include "lib/quant/model_card.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/base/file.h"
+
+static const char *text_of(const cJSON *object, const char *field, const char *otherwise)
+{
+	const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, field);
+	return cJSON_IsString(item) ? item->valuestring : otherwise;
+}
+
+/* The value of "license:" in the front matter of the base's README.md, appended as
+ * it stands; nothing where there is none. */
+static bool add_licence(text *out, const char *model, error *err)
+{
+	enum { MAX_README_BYTES = 16 << 20 };
+	char path[PATH_BYTES], *readme;
+	size_t size;
+	if (!join_path(path, sizeof path, model, "README.md", err))
+		return false;
+	if (!file_exists(path))
+		return true;
+	if (!read_file(path, MAX_README_BYTES, &readme, &size, err))
+		return false;
+	char *end = strncmp(readme, "---\n", 4) == 0 ? strstr(readme + 4, "\n---") : NULL;
+	if (end)
+		*end = '\0';
+	char *line = end ? strstr(readme, "\nlicense:") : NULL;
+	if (line)
+		text_printf(out, "%.*s\n", (int)strcspn(line + 1, "\n"), line + 1);
+	free(readme);
+	return true;
+}
+
+static void add_origin(text *out, const struct card_facts *f)
+{
+	const cJSON *root = f->baseline->doc.root;
+	const cJSON *model = cJSON_GetObjectItemCaseSensitive(root, "model");
+	const cJSON *data = cJSON_GetObjectItemCaseSensitive(root, "calibration");
+	bool model_stands_in = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(model, "stand_in"));
+	bool data_stands_in = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(data, "stand_in"));
+	text_printf(out, "- Base model: %s%s\n", text_of(model, "name", "(not recorded)"),
+	            model_stands_in ? " (a stand-in, not the model that the scheme names "
+	                              "speak of)" : "");
+	text_printf(out, "- Calibrated and scored on: %s%s\n",
+	            text_of(data, "data", "(not recorded)"),
+	            data_stands_in ? " (a stand-in for COCO 2017)" : "");
+	text_printf(out, "- Baseline: %s\n", f->baseline->name);
+}
+
+static void add_coverage(text *out, const struct coverage *c)
+{
+	text_printf(out, "- Groups in FP8: %d of %d", c->selected, c->total);
+	if (c->asked != c->selected)
+		text_printf(out, " (%d asked; the others cannot be exported)", c->asked);
+	text_printf(out, "\n- Effective bits of the searched weights: %.3f (asked %.3f)\n",
+	            c->delivered_bits, c->asked_bits);
+}
+
+bool print_model_card(const struct card_facts *f, text *out, error *err)
+{
+	text_puts(out, "---\n");
+	if (!add_licence(out, f->model, err))
+		return false;
+	text_puts(out, "tags:\n- fp8\n- quantized\n---\n\n");
+	text_printf(out, "# %s\n\nA mixed FP8 (E4M3) / BF16 checkpoint: the groups of layers "
+	            "that mind quantisation least are in FP8, the others as they were.\n\n",
+	            f->scheme);
+	add_origin(out, f);
+	add_coverage(out, f->coverage);
+	text_printf(out, "- Profile: %s\n\n", f->profile);
+	text_puts(out, "## Loading\n\n");
+	if (strcmp(f->profile, "universal") == 0)
+		text_puts(out, "config.json describes the layers in compressed-tensors' form, "
+		          "hf_quant_config.json in ModelOpt's.\n\n"
+		          "- transformers (with the compressed-tensors package): "
+		          "`Qwen2_5_VLForConditionalGeneration.from_pretrained(FOLDER)`\n"
+		          "- vLLM: `vllm serve FOLDER`\n"
+		          "- SGLang: `python -m sglang.launch_server --model-path FOLDER`\n"
+		          "- TensorRT-LLM reads hf_quant_config.json; its Qwen2.5-VL keeps the "
+		          "vision tower in BF16.\n");
+	else
+		text_puts(out, "Both configurations are in ModelOpt's form, scales in F32.\n\n"
+		          "- vLLM: `vllm serve FOLDER --quantization modelopt`\n"
+		          "- SGLang: `python -m sglang.launch_server --model-path FOLDER "
+		          "--quantization modelopt_fp8`\n"
+		          "- TensorRT-LLM reads hf_quant_config.json; its Qwen2.5-VL keeps the "
+		          "vision tower in BF16.\n"
+		          "- transformers does not read this form; use the universal profile.\n");
+	text_puts(out, "\n`layer-sensitivity/` holds the ranking, the coverage and the digest of "
+	          "every file.\n");
+	return text_ok(out, err);
+}

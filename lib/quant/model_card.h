@@ -1,0 +1,18 @@
+/* README.md of a checkpoint: what it is, what it was made from, how to load it. */
+#ifndef QUERN_QUANT_MODEL_CARD_H
+#define QUERN_QUANT_MODEL_CARD_H
+
+#include "lib/base/error.h"
+#include "lib/base/text.h"
+#include "lib/quant/slice.h"
+
+struct card_facts {
+	const char *scheme, *profile;
+	const char *model; /* the base checkpoint's folder, for its licence */
+	const struct baseline *baseline;
+	const struct coverage *coverage;
+};
+
+bool print_model_card(const struct card_facts *f, text *out, error *err);
+
+#endif

@@ -1,0 +1,137 @@
+/* Opening a source, making samples, naming them in keys; see source.h. */
+#include "lib/quant/source.h"
+
+#include <string.h>
+
+#include "lib/base/file.h"
+#include "lib/checkpoint/model_files.h"
+
+static bool check_settings(struct source *s, error *err)
+{
+	const struct source_settings *g = s->settings;
+	if (!g->captions == !g->calib_db)
+		return fail(err, EXIT_USAGE, "expected --captions or --calib-db, found %s",
+		            g->captions ? "both" : "neither");
+	if (g->calib_db && !g->image_root)
+		return fail(err, EXIT_USAGE, "--calib-db needs --image-root");
+	if (!prompt_form_from_name(g->prompt, &s->form) || s->form == PROMPT_ASK)
+		return fail(err, EXIT_USAGE, "--prompt: expected answer, user_turn or text, found "
+		            "\"%s\"", g->prompt);
+	s->skip_bad = strcmp(g->on_bad_sample, "skip") == 0;
+	if (!s->skip_bad && strcmp(g->on_bad_sample, "stop") != 0)
+		return fail(err, EXIT_USAGE, "--on-bad-sample: expected stop or skip, found \"%s\"",
+		            g->on_bad_sample);
+	if (g->block_samples < 1 || g->samples < 1)
+		return fail(err, EXIT_USAGE, "--samples and --block-samples must be at least 1");
+	return true;
+}
+
+bool source_open(struct source *s, const struct source_settings *settings, error *err)
+{
+	*s = (struct source){ .settings = settings };
+	size_t most = (size_t)settings->samples;
+	bool ok = check_settings(s, err) && model_config_load(&s->config, settings->model, err) &&
+	          (settings->captions
+	                   ? captions_load(&s->rows, settings->captions, 0, most, err)
+	                   : image_processor_load(&s->processor, settings->model, err) &&
+	                             calib_db_load(&s->rows, settings->calib_db, 0, most, err)) &&
+	          (s->tokenizer = tokenizer_load(settings->model, err));
+	if (!ok) {
+		source_close(s);
+		return false;
+	}
+	int64_t rows = (int64_t)s->rows.count, size = settings->block_samples;
+	s->blocks = (rows + size - 1) / size;
+	return true;
+}
+
+void source_close(struct source *s)
+{
+	sample_list_free(&s->rows);
+	if (s->tokenizer)
+		tokenizer_free(s->tokenizer);
+	*s = (struct source){ 0 };
+}
+
+bool source_sample(const struct source *s, int64_t index, struct sample *out,
+                   bool *unreadable, error *err)
+{
+	const struct sample_row *row = &s->rows.rows[index];
+	struct patches patches = { 0 };
+	char path[PATH_BYTES];
+	*unreadable = false;
+	if (row->image && (!join_path(path, sizeof path, s->settings->image_root, row->image,
+	                              err) ||
+	                   !load_patches(path, &s->processor, &s->config.vision,
+	                                 s->settings->max_pixels, &patches, err))) {
+		*unreadable = err->code == EXIT_BAD_INPUT;
+		return false;
+	}
+	return sample_build(out, s->tokenizer, &s->config, s->form, row->caption,
+	                    row->image ? &patches : NULL, (int)s->settings->max_tokens, err);
+}
+
+static bool add_files(const char *folder, enum file_class class, struct memo *memo,
+                      struct key *key, error *err)
+{
+	arena memory = { 0 };
+	struct file_names files;
+	bool ok = list_model_files(folder, class, &memory, &files, err);
+	for (int i = 0; ok && i < files.count; i++) {
+		char path[PATH_BYTES];
+		struct digest digest;
+		ok = join_path(path, sizeof path, folder, files.names[i], err) &&
+		     memo_digest(memo, path, &digest, err);
+		if (ok)
+			key_input(key, files.names[i], &digest);
+	}
+	arena_free(&memory);
+	return ok;
+}
+
+bool weights_key(const char *model, struct memo *memo, struct key *key, error *err)
+{
+	return add_files(model, FILES_WEIGHTS, memo, key, err);
+}
+
+/* A missing image has no digest, but under "skip" it is still part of the block. */
+static bool add_row(const struct source *s, const struct sample_row *row,
+                    struct memo *memo, struct key *key, error *err)
+{
+	struct digest caption, image;
+	if (!digest_bytes(row->caption, strlen(row->caption), &caption, err))
+		return false;
+	if (!row->image) {
+		key_input(key, "caption", &caption);
+		return true;
+	}
+	char path[PATH_BYTES];
+	if (!join_path(path, sizeof path, s->settings->image_root, row->image, err))
+		return false;
+	bool found = memo_digest(memo, path, &image, err);
+	if (!found && !(s->skip_bad && err->code == EXIT_BAD_INPUT))
+		return false;
+	key_addf(key, "sample", "%s %s", caption.hex, found ? image.hex : "unreadable");
+	if (s->skip_bad)
+		key_add(key, "image", row->image); /* a skipped sample is recorded by name */
+	return true;
+}
+
+bool source_key(const struct source *s, int64_t block, struct memo *memo,
+                struct key *key, error *err)
+{
+	const struct source_settings *g = s->settings;
+	int64_t first = block * g->block_samples, end = first + g->block_samples;
+	if (end > (int64_t)s->rows.count)
+		end = (int64_t)s->rows.count;
+	if (!add_files(g->model, FILES_TOKENS, memo, key, err))
+		return false;
+	key_add(key, "prompt", g->prompt);
+	key_addf(key, "max_tokens", "%lld", (long long)g->max_tokens);
+	key_addf(key, "max_pixels", "%lld", (long long)g->max_pixels);
+	key_add(key, "on_bad_sample", g->on_bad_sample);
+	for (int64_t i = first; i < end; i++)
+		if (!add_row(s, &s->rows.rows[i], memo, key, err))
+			return false;
+	return true;
+}

@@ -1,0 +1,382 @@
+/* Quantising a checkpoint's weights into the store, group by group, a chunk at a
+ * time; see variants.h. */
+#include "lib/quant/variants.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/amax.h"
+#include "lib/artifact/edge.h"
+#include "lib/artifact/tool.h"
+#include "lib/model/expand.h"
+#include "lib/model/linears.h"
+
+enum { CHUNK = 1 << 20 }; /* elements in float32 at once */
+
+struct maker {
+	const struct variant_job *job;
+	struct variant_set *set;
+	struct checkpoint checkpoint;
+	struct linear_shape *linears;
+	int linear_count;
+	struct group_list all, quantised; /* every group; those that get codes */
+	const struct tensor **grouped; /* weights of groups, for telling the rest */
+	int grouped_count;
+	struct memo *memo;
+	struct digest sources;
+	float *chunk;   /* [CHUNK] */
+	uint8_t *codes; /* [CHUNK] */
+	arena memory;
+};
+
+/* ---- tensors ---- */
+
+static const struct tensor *find_weight(const struct maker *m, int linear, error *err)
+{
+	char hub[NAME_BYTES], name[NAME_BYTES + 8];
+	name_to_hub(m->linears[linear].name, hub);
+	snprintf(name, sizeof name, "%s.weight", hub);
+	const struct tensor *t = checkpoint_find(&m->checkpoint, name);
+	if (!t)
+		fail(err, EXIT_BAD_INPUT, "%s: expected tensor %s, found none",
+		     m->checkpoint.folder, name);
+	else if (t->elements != (int64_t)m->linears[linear].out * m->linears[linear].in)
+		fail(err, EXIT_BAD_INPUT, "%s: %s: expected %d x %d elements, found %lld", t->file,
+		     name, m->linears[linear].out, m->linears[linear].in, (long long)t->elements);
+	else if (!can_expand(t->dtype))
+		fail(err, EXIT_BAD_INPUT, "%s: %s: expected BF16, F16 or F32, found %s", t->file,
+		     name, dtype_name(t->dtype));
+	else
+		return t;
+	return NULL;
+}
+
+static size_t chunk_of(const struct tensor *t, int64_t first)
+{
+	int64_t left = t->elements - first;
+	return (size_t)(left < CHUNK ? left : CHUNK);
+}
+
+static const char *chunk_bytes(const struct tensor *t, int64_t first)
+{
+	return (const char *)t->data + (size_t)first * dtype_bytes(t->dtype);
+}
+
+static bool tensor_amax(struct maker *m, const struct tensor *t, float *out, error *err)
+{
+	*out = 0;
+	for (int64_t at = 0; at < t->elements; at += CHUNK) {
+		size_t count = chunk_of(t, at);
+		expand_values(m->chunk, t->dtype, chunk_bytes(t, at), count);
+		float seen = amax(m->chunk, count);
+		char what[PATH_BYTES];
+		snprintf(what, sizeof what, "%s: %s", t->file, t->name);
+		if (!check_amax(seen, what, err))
+			return false;
+		*out = seen > *out ? seen : *out;
+	}
+	return true;
+}
+
+static bool write_header(struct object_writer *w, const struct tensor *tensors,
+                         size_t count, error *err)
+{
+	text header = { 0 };
+	bool ok = safetensors_header(tensors, count, &header, err);
+	if (ok)
+		ok = object_write(w, header.data, header.length, err);
+	else
+		object_abandon(w);
+	text_free(&header);
+	return ok;
+}
+
+static bool write_codes(struct maker *m, struct object_writer *w, const struct tensor *t,
+                        float scale, error *err)
+{
+	for (int64_t at = 0; at < t->elements; at += CHUNK) {
+		size_t count = chunk_of(t, at);
+		expand_values(m->chunk, t->dtype, chunk_bytes(t, at), count);
+		fp8_encode_weights(m->job->numerics, m->chunk, count, scale, m->codes);
+		if (!object_write(w, m->codes, count, err))
+			return false;
+	}
+	return true;
+}
+
+/* ---- one group ---- */
+
+static bool make_quantised(struct maker *m, struct edge *e, const struct tensor **members,
+                           struct variant_pair *pair, error *err)
+{
+	struct tensor coded[MAX_MEMBERS];
+	float each[MAX_MEMBERS], largest = 0;
+	struct object_writer w;
+	for (int i = 0; i < pair->member_count; i++) {
+		if (!tensor_amax(m, members[i], &each[i], err))
+			return false;
+		largest = each[i] > largest ? each[i] : largest;
+		coded[i] = *members[i];
+		coded[i].dtype = DTYPE_F8_E4M3;
+		coded[i].bytes = (size_t)coded[i].elements;
+	}
+	if (!object_begin(&w, &e->store, err) ||
+	    !write_header(&w, coded, (size_t)pair->member_count, err))
+		return false;
+	for (int i = 0; i < pair->member_count; i++) {
+		float amax_used = m->job->shared_scales ? largest : each[i];
+		pair->weight_scales[i] = fp8_shipped_weight_scale(m->job->numerics, amax_used);
+		if (!write_codes(m, &w, members[i], pair->weight_scales[i], err))
+			return false;
+	}
+	return object_commit(&w, &pair->quantised, err);
+}
+
+/* A file with these tensors as they are. */
+static bool write_plain(struct edge *e, const struct tensor *const *tensors, size_t count,
+                        struct output *out, error *err)
+{
+	struct object_writer w;
+	struct tensor *copies = calloc(count + 1, sizeof *copies);
+	if (!copies)
+		return fail_memory(err, "a header", count * sizeof *copies);
+	for (size_t i = 0; i < count; i++)
+		copies[i] = *tensors[i];
+	bool ok = object_begin(&w, &e->store, err) && write_header(&w, copies, count, err);
+	for (size_t i = 0; ok && i < count; i++)
+		ok = object_write(&w, tensors[i]->data, tensors[i]->bytes, err);
+	free(copies);
+	return ok && object_commit(&w, out, err);
+}
+
+/* The scales are a small output of the group's result, so that a hit needs no
+ * look at the weights. */
+static bool store_scales(struct edge *e, const struct variant_pair *pair,
+                         struct output *out, error *err)
+{
+	text lines = { 0 };
+	for (int i = 0; i < pair->member_count; i++)
+		text_printf(&lines, "%a %s\n", (double)pair->weight_scales[i], pair->members[i]);
+	bool ok = text_ok(&lines, err) &&
+	          store_add_bytes(&e->store, lines.data ? lines.data : "", lines.length, out,
+	                          err);
+	text_free(&lines);
+	return ok;
+}
+
+static bool read_scales(struct edge *e, struct variant_pair *pair, error *err)
+{
+	const struct output *stored = result_output(&e->result, "scales.txt");
+	char *data;
+	size_t size;
+	if (!stored || !store_read(&e->store, &stored->digest, 1 << 16, &data, &size, err))
+		return stored ? false : fail(err, EXIT_ENVIRONMENT, "%s: result %s has no scales",
+		                             e->store.folder, e->digest.hex);
+	bool ok = true;
+	char *line = data;
+	for (int i = 0; ok && i < pair->member_count; i++) {
+		char *end;
+		pair->weight_scales[i] = strtof(line, &end);
+		ok = end != line && *end == ' ' && (line = strchr(end, '\n')) && line++;
+	}
+	free(data);
+	return ok || fail(err, EXIT_ENVIRONMENT, "%s: result %s: damaged scales",
+	                  e->store.folder, e->digest.hex);
+}
+
+static bool add_shard(struct maker *m, struct key *key, const struct tensor *t, error *err)
+{
+	struct digest digest;
+	if (!memo_digest(m->memo, t->file, &digest, err))
+		return false;
+	key_input(key, t->name, &digest);
+	return true;
+}
+
+static bool publish_group(struct maker *m, struct edge *e, const struct tensor **members,
+                          bool codes, struct variant_pair *pair, error *err)
+{
+	struct output outputs[3] = { { .name = "plain.safetensors" }, { .name = "scales.txt" },
+		{ .name = "quantised.safetensors" } };
+	if (codes && !make_quantised(m, e, members, pair, err))
+		return false;
+	outputs[2].digest = pair->quantised.digest;
+	outputs[2].bytes = pair->quantised.bytes;
+	return write_plain(e, members, (size_t)pair->member_count, &outputs[0], err) &&
+	       store_scales(e, pair, &outputs[1], err) &&
+	       edge_publish(e, outputs, codes ? 3 : 2, err);
+}
+
+/* Takes the outputs of a result, kept beyond the edge. */
+static bool take_outputs(struct edge *e, bool codes, struct variant_pair *pair, error *err)
+{
+	const struct output *plain = result_output(&e->result, "plain.safetensors");
+	const struct output *quantised = result_output(&e->result, "quantised.safetensors");
+	if (!plain || (codes && !quantised))
+		return fail(err, EXIT_ENVIRONMENT, "%s: result %s lacks an output",
+		            e->store.folder, e->digest.hex);
+	pair->plain = *plain;
+	pair->plain.name = "plain.safetensors";
+	if (codes) {
+		pair->quantised = *quantised;
+		pair->quantised.name = "quantised.safetensors";
+		return read_scales(e, pair, err);
+	}
+	return true;
+}
+
+static bool make_group(struct maker *m, const struct group *group, bool codes,
+                       struct variant_pair *pair, error *err)
+{
+	const struct tensor *members[MAX_MEMBERS];
+	struct key key = { 0 };
+	struct edge e;
+	*pair = (struct variant_pair){ .group = group->name,
+		.member_count = group->member_count };
+	key_begin(&key, "quantize", &m->sources);
+	key_add(&key, "numerics", codes ? numerics_name(m->job->numerics) : "none");
+	key_add(&key, "scales", m->job->shared_scales ? "group" : "member");
+	bool ok = true;
+	for (int i = 0; ok && i < group->member_count; i++) {
+		pair->members[i] = m->linears[group->members[i]].name;
+		ok = (members[i] = find_weight(m, group->members[i], err)) &&
+		     add_shard(m, &key, members[i], err);
+		m->grouped[m->grouped_count] = members[i];
+		m->grouped_count += ok;
+	}
+	if (ok && (ok = edge_begin(&e, m->job->tree, "quantize", m->job->target, &key, err))) {
+		uint64_t bytes = 0;
+		if (!e.hit) {
+			ok = publish_group(m, &e, members, codes, pair, err);
+			for (size_t i = 0; ok && i < e.result.count; i++)
+				bytes += e.result.outputs[i].bytes;
+		}
+		ok = ok && take_outputs(&e, codes, pair, err) && edge_log(&e, bytes, err);
+		edge_end(&e);
+	}
+	key_free(&key);
+	return ok;
+}
+
+/* ---- what belongs to no group ---- */
+
+static int compare_pointers(const void *a, const void *b)
+{
+	const struct tensor *left = *(const struct tensor *const *)a;
+	const struct tensor *right = *(const struct tensor *const *)b;
+	return left < right ? -1 : left > right;
+}
+
+static bool in_some_group(const struct maker *m, const struct tensor *t)
+{
+	return bsearch(&t, m->grouped, (size_t)m->grouped_count, sizeof *m->grouped,
+	               compare_pointers) != NULL;
+}
+
+static bool make_rest(struct maker *m, error *err)
+{
+	const struct tensor **rest = arena_alloc(&m->memory, m->checkpoint.count,
+	                                         sizeof *rest, err);
+	struct key key = { 0 };
+	struct edge e;
+	size_t count = 0;
+	if (!rest)
+		return false;
+	qsort(m->grouped, (size_t)m->grouped_count, sizeof *m->grouped, compare_pointers);
+	key_begin(&key, "quantize", &m->sources);
+	key_add(&key, "rest", "tensors of no group");
+	bool ok = true;
+	for (size_t i = 0; ok && i < m->checkpoint.count; i++) {
+		const struct tensor *t = m->checkpoint.by_name[i];
+		if (in_some_group(m, t))
+			continue;
+		rest[count++] = t;
+		ok = add_shard(m, &key, t, err);
+	}
+	if (ok && (ok = edge_begin(&e, m->job->tree, "quantize", m->job->target, &key, err))) {
+		struct output output = { .name = "rest.safetensors" };
+		uint64_t bytes = 0;
+		if (!e.hit) {
+			ok = write_plain(&e, rest, count, &output, err) &&
+			     edge_publish(&e, &output, 1, err);
+			bytes = output.bytes;
+		}
+		const struct output *stored = ok ? result_output(&e.result, "rest.safetensors")
+		                                 : NULL;
+		if (stored)
+			m->set->rest = *stored;
+		m->set->rest.name = "rest.safetensors";
+		ok = ok && (stored || fail(err, EXIT_ENVIRONMENT, "%s: result %s lacks its output",
+		                           e.store.folder, e.digest.hex)) &&
+		     edge_log(&e, bytes, err);
+		edge_end(&e);
+	}
+	key_free(&key);
+	return ok;
+}
+
+/* ---- all of it ---- */
+
+/* Every group with a tensor of its own gets a pair; a tied head has none. */
+static bool make_pairs(struct maker *m, const struct model_config *config, error *err)
+{
+	struct variant_set *set = m->set;
+	set->pairs = arena_alloc(&set->memory, (size_t)m->all.count, sizeof *set->pairs, err);
+	m->grouped = arena_alloc(&m->memory, (size_t)m->linear_count, sizeof *m->grouped, err);
+	if (!set->pairs || !m->grouped)
+		return false;
+	for (int g = 0; g < m->all.count; g++) {
+		const struct group *group = &m->all.groups[g];
+		if (group->kind == KIND_HEAD && config->text.tied_head)
+			continue;
+		bool codes = group->exportable && find_group(&m->quantised, group->name);
+		if (!make_group(m, group, codes, &set->pairs[set->count++], err))
+			return false;
+	}
+	return true;
+}
+
+static bool open_maker(struct maker *m, struct model_config *config, error *err)
+{
+	const struct variant_job *job = m->job;
+	char memo_path[PATH_BYTES];
+	m->chunk = aligned_alloc(64, CHUNK * sizeof(float));
+	m->codes = malloc(CHUNK);
+	if (!m->chunk || !m->codes)
+		return fail_memory(err, "a chunk of weights", CHUNK * sizeof(float));
+	return model_config_load(config, job->model, err) &&
+	       checkpoint_open(&m->checkpoint, job->model, err) &&
+	       list_linears(config, &m->set->memory, &m->linears, &m->linear_count, err) &&
+	       make_groups(m->linears, m->linear_count, NULL, 0, &m->set->memory, &m->all,
+	                   err) &&
+	       make_groups(m->linears, m->linear_count, job->exclude, job->exclude_count,
+	                   &m->memory, &m->quantised, err) &&
+	       tool_sources(&m->sources, err) &&
+	       join_path(memo_path, sizeof memo_path, job->tree, "state/memo.db", err) &&
+	       (m->memo = memo_open(memo_path, err));
+}
+
+bool make_variants(struct variant_set *set, const struct variant_job *job, error *err)
+{
+	struct maker m = { .job = job, .set = set };
+	struct model_config config;
+	*set = (struct variant_set){ 0 };
+	bool ok = open_maker(&m, &config, err) && make_pairs(&m, &config, err) &&
+	          make_rest(&m, err);
+	if (m.memo)
+		memo_close(m.memo);
+	checkpoint_close(&m.checkpoint);
+	free(m.chunk);
+	free(m.codes);
+	arena_free(&m.memory);
+	if (!ok)
+		variants_free(set);
+	return ok;
+}
+
+void variants_free(struct variant_set *set)
+{
+	arena_free(&set->memory);
+	*set = (struct variant_set){ 0 };
+}

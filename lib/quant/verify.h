@@ -1,0 +1,32 @@
+/* Re-reads a published checkpoint and checks every promise it makes, from its bytes
+ * alone and the base model's: nothing of the build is believed. */
+#ifndef QUERN_QUANT_VERIFY_H
+#define QUERN_QUANT_VERIFY_H
+
+#include <stdint.h>
+
+#include "lib/artifact/memo.h"
+#include "lib/base/error.h"
+
+/* What was checked, for the report. */
+struct verified {
+	int files, tensors, fp8_linears, groups_selected, groups_total;
+	int64_t bytes;
+	double bits;
+};
+
+/* Fails on the first broken promise, naming file and place. The promises:
+ * - the files are exactly those of the list, each with its digest;
+ * - the tensors are the base's, byte for byte, but for the FP8 weights, which have
+ *   no NaN code, finite scales above 0 in the profile's dtype and shape, and come
+ *   back within half a step of the base (one step under numerics modelopt);
+ * - no scale belongs to a layer that is not FP8, no fused group is split, and under
+ *   the default numerics its members share their scales;
+ * - manifest, coverage and tensors name the same FP8 layers, selected and dropped
+ *   groups are all groups, and the bits are as claimed;
+ * - both configurations decide for every linear, under every consumer's own rules,
+ *   what the tensors are. */
+bool verify_checkpoint(const char *folder, const char *model, struct verified *out,
+                       error *err);
+
+#endif

@@ -1,0 +1,69 @@
+/* Shared options; see arguments.h. */
+#include "tools/arguments.h"
+
+#include <stdio.h>
+#include <string.h>
+
+void data_options(struct data_arguments *a, struct option *options)
+{
+	struct source_settings *s = &a->source;
+	*s = (struct source_settings){ .prompt = "answer", .on_bad_sample = "stop",
+		.samples = 16, .block_samples = 16 };
+	a->part = "0/1";
+	const struct option table[DATA_OPTIONS] = {
+		{ "model", OPTION_TEXT, &s->model, "DIR", "checkpoint folder", true },
+		{ "captions", OPTION_TEXT, &s->captions, "FILE", "captions, one a line", false },
+		{ "calib-db", OPTION_TEXT, &s->calib_db, "FILE", "SQLite calibration DB", false },
+		{ "image-root", OPTION_TEXT, &s->image_root, "DIR",
+		  "folder that the DB's image paths start from", false },
+		{ "prompt", OPTION_TEXT, &s->prompt, "FORM",
+		  "answer, user_turn or text (default answer)", false },
+		{ "samples", OPTION_INTEGER, &s->samples, "N", "rows to use (default 16)", false },
+		{ "block-samples", OPTION_INTEGER, &s->block_samples, "N",
+		  "samples a stored block (default 16)", false },
+		{ "max-tokens", OPTION_INTEGER, &s->max_tokens, "N",
+		  "cut captions so that a sample has at most N tokens (default 0: no limit)",
+		  false },
+		{ "max-pixels", OPTION_INTEGER, &s->max_pixels, "N",
+		  "shrink images to at most N pixels (default 0: the model's own limit)", false },
+		{ "on-bad-sample", OPTION_TEXT, &s->on_bad_sample, "WHAT",
+		  "stop or skip when an image cannot be read (default stop)", false },
+		{ "part", OPTION_TEXT, &a->part, "I/N", "do every Nth block from I (default 0/1)",
+		  false },
+		{ "tree", OPTION_TEXT, &a->tree, "DIR", "build tree with the store", true },
+		{ "out", OPTION_TEXT, &a->out, "FILE", "where the result goes", true },
+	};
+	memcpy(options, table, sizeof table);
+}
+
+bool part_parse(const char *share, int *part, int *parts, error *err)
+{
+	char rest;
+	if (sscanf(share, "%d/%d%c", part, parts, &rest) == 2 && *part >= 0 && *parts > *part)
+		return true;
+	return fail(err, EXIT_USAGE, "--part: expected I/N with 0 <= I < N, found \"%s\"", share);
+}
+
+void format_options(struct format_arguments *a, struct option *options)
+{
+	*a = (struct format_arguments){ .name = "FP8_DEFAULT_CFG", .numerics_text = "quern" };
+	const struct option table[FORMAT_OPTIONS] = {
+		{ "format-name", OPTION_TEXT, &a->name, "NAME",
+		  "what manifests call the format (default FP8_DEFAULT_CFG)", false },
+		{ "numerics", OPTION_TEXT, &a->numerics_text, "NAME",
+		  "quern or modelopt (default quern)", false },
+		{ "scale-per-member", OPTION_FLAG, &a->scale_per_member, NULL,
+		  "every member of a fused group keeps a weight scale of its own", false },
+		{ "exclude", OPTION_LIST, &a->exclude, "GLOB",
+		  "leave matching linears as they are; may be repeated", false },
+	};
+	memcpy(options, table, sizeof table);
+}
+
+bool format_check(struct format_arguments *a, error *err)
+{
+	if (numerics_from_name(a->numerics_text, &a->numerics))
+		return true;
+	return fail(err, EXIT_USAGE, "--numerics: expected quern or modelopt, found \"%s\"",
+	            a->numerics_text);
+}

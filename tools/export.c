@@ -1,0 +1,61 @@
+/* export: a scheme -> a self-contained checkpoint folder. */
+#include <stdio.h>
+
+#include "lib/base/options.h"
+#include "lib/quant/assemble.h"
+
+static bool choose(struct assembly *a, const char *profile, const char *numerics,
+                   error *err)
+{
+	if (!profile_from_name(profile, &a->profile))
+		return fail(err, EXIT_USAGE, "--profile: expected universal or modelopt, found "
+		            "\"%s\"", profile);
+	if (!numerics_from_name(numerics, &a->numerics))
+		return fail(err, EXIT_USAGE, "--numerics: expected quern or modelopt, found \"%s\"",
+		            numerics);
+	return true;
+}
+
+static void print_built(const struct assembly *a, const struct assembled *done)
+{
+	printf("%s: %d of %d groups in FP8, %.2f bits%s\n  %s\n", a->scheme, done->selected,
+	       done->total, done->delivered_bits,
+	       done->stand_in ? " (stand-in model or data, see its README.md)" : "", a->out);
+}
+
+int main(int argc, char **argv)
+{
+	struct assembly a = { 0 };
+	const char *profile = "universal", *numerics = "quern";
+	const struct option options[] = {
+		{ "model", OPTION_TEXT, &a.model, "DIR", "base checkpoint folder", true },
+		{ "scheme", OPTION_TEXT, &a.scheme, "NAME", "name of the scheme", true },
+		{ "file-name", OPTION_TEXT, &a.file_name, "NAME", "what its manifests are called",
+		  true },
+		{ "baseline", OPTION_TEXT, &a.baseline, "FILE", "the baseline's quant manifest",
+		  true },
+		{ "slice", OPTION_TEXT, &a.slice, "DIR", "folder that slice wrote", true },
+		{ "amax", OPTION_TEXT, &a.amax, "FILE", "amax.json of the calibration", true },
+		{ "quantized", OPTION_TEXT, &a.quantized, "FILE", "what quantize wrote", true },
+		{ "tree", OPTION_TEXT, &a.tree, "DIR", "build tree with the store", true },
+		{ "profile", OPTION_TEXT, &profile, "NAME", "universal or modelopt", false },
+		{ "numerics", OPTION_TEXT, &numerics, "NAME", "quern or modelopt", false },
+		{ "out", OPTION_TEXT, &a.out, "DIR", "checkpoint folder to publish", true },
+		{ 0 },
+	};
+	const struct command command = {
+		.tool = "export",
+		.purpose = "Assembles a checkpoint folder from pieces in the store, by link.",
+		.options = options
+	};
+	error err;
+	struct assembled done;
+	enum parse_outcome parsed = parse_options(&command, argc, argv, NULL, &err);
+	if (parsed == PARSE_HELP)
+		return EXIT_OK;
+	if (parsed != PARSE_OK || !choose(&a, profile, numerics, &err) ||
+	    !assemble_checkpoint(&a, &done, &err))
+		return error_report("export", &err);
+	print_built(&a, &done);
+	return EXIT_OK;
+}

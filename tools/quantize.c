@@ -1,0 +1,53 @@
+/* quantize: every tensor of a model once in FP8 and once as it is, into the store,
+ * for all schemes to link. */
+#include "lib/artifact/publish.h"
+#include "lib/quant/variants.h"
+#include "tools/arguments.h"
+
+static bool quantize(const struct variant_job *job, const char *out, error *err)
+{
+	struct variant_set set;
+	text printed = { 0 };
+	if (!make_variants(&set, job, err))
+		return false;
+	bool ok = print_variants(&set, &printed, err) &&
+	          write_file_if_changed(out, printed.data, printed.length, NULL, err);
+	text_free(&printed);
+	variants_free(&set);
+	return ok;
+}
+
+int main(int argc, char **argv)
+{
+	struct format_arguments format;
+	const char *model = NULL, *tree = NULL, *out = NULL;
+	struct option options[FORMAT_OPTIONS + 4] = { 0 };
+	const struct command command = {
+		.tool = "quantize",
+		.purpose = "Quantises every group of a model into the store, once for all schemes.",
+		.options = options
+	};
+	error err;
+	format_options(&format, options);
+	options[FORMAT_OPTIONS] = (struct option){
+		"model", OPTION_TEXT, &model, "DIR", "checkpoint folder", true
+	};
+	options[FORMAT_OPTIONS + 1] = (struct option){
+		"tree", OPTION_TEXT, &tree, "DIR", "build tree with the store", true
+	};
+	options[FORMAT_OPTIONS + 2] = (struct option){
+		"out", OPTION_TEXT, &out, "FILE", "where the list of pieces goes", true
+	};
+	enum parse_outcome parsed = parse_options(&command, argc, argv, NULL, &err);
+	if (parsed == PARSE_HELP)
+		return EXIT_OK;
+	bool ok = parsed == PARSE_OK && format_check(&format, &err);
+	if (ok) {
+		const struct variant_job job = { .model = model, .tree = tree, .target = out,
+			.numerics = format.numerics, .shared_scales = !format.scale_per_member,
+			.exclude = format.exclude.values, .exclude_count = format.exclude.count };
+		ok = quantize(&job, out, &err);
+	}
+	options_free(&format.exclude);
+	return ok ? EXIT_OK : error_report("quantize", &err);
+}

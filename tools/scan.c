@@ -1,0 +1,236 @@
+/* scan: moves the stamp of every input whose content moved.
+ *
+ * Ninja believes timestamps, and only newer ones. This edge runs at every build:
+ * it takes the digests of all inputs (from the memo where that can vouch for them)
+ * and rewrites an input's stamp only when a digest differs, so that what depends on
+ * the stamp runs when content changed and never because of a date. A published
+ * checkpoint has a stamp too: it moves when a file of it is gone, has another size,
+ * or was written to after it was published. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "lib/artifact/memo.h"
+#include "lib/artifact/publish.h"
+#include "lib/base/file.h"
+#include "lib/base/json.h"
+#include "lib/base/options.h"
+#include "lib/checkpoint/model_files.h"
+#include "lib/data/samples.h"
+#include "lib/quant/assemble.h"
+
+enum { MAX_LIST_BYTES = 16 << 20, MAX_FIELDS = 5 };
+
+struct scanner {
+	struct memo *memo;
+	int inputs, moved;
+};
+
+/* A line of the list: kind, stamp, and what the kind needs. */
+struct line {
+	char *fields[MAX_FIELDS];
+	int count;
+};
+
+/* ---- what a stamp holds: a line "digest  name" an input ---- */
+
+static bool stamp_file(struct scanner *s, text *stamp, const char *path, const char *name,
+                       error *err)
+{
+	struct digest digest;
+	if (!memo_digest(s->memo, path, &digest, err))
+		return false;
+	text_printf(stamp, "%s  %s\n", digest.hex, name);
+	s->inputs++;
+	return true;
+}
+
+static bool stamp_model(struct scanner *s, text *stamp, const char *folder,
+                        enum file_class class, error *err)
+{
+	arena memory = { 0 };
+	struct file_names names;
+	bool ok = list_model_files(folder, class, &memory, &names, err);
+	for (int i = 0; ok && i < names.count; i++) {
+		char path[PATH_BYTES];
+		ok = join_path(path, sizeof path, folder, names.names[i], err) &&
+		     stamp_file(s, stamp, path, names.names[i], err);
+	}
+	arena_free(&memory);
+	return ok;
+}
+
+/* The DB and the images of its first rows. An image that cannot be read is the
+ * business of the edge that needs it. */
+static bool stamp_images(struct scanner *s, text *stamp, const struct line *l, error *err)
+{
+	const char *db = l->fields[2], *root = l->fields[3];
+	struct sample_list rows;
+	if (!stamp_file(s, stamp, db, "calibration DB", err) ||
+	    !calib_db_load(&rows, db, 0, strtoul(l->fields[4], NULL, 10), err))
+		return false;
+	bool ok = true;
+	for (size_t i = 0; ok && i < rows.count; i++) {
+		char path[PATH_BYTES];
+		const char *image = rows.rows[i].image;
+		ok = join_path(path, sizeof path, root, image, err);
+		if (ok && !stamp_file(s, stamp, path, image, err)) {
+			ok = err->code == EXIT_BAD_INPUT;
+			text_printf(stamp, "unreadable  %s\n", image);
+		}
+	}
+	sample_list_free(&rows);
+	return ok;
+}
+
+/* ---- published checkpoints ---- */
+
+static bool newer(const struct stat *a, const struct stat *b)
+{
+	return a->st_mtim.tv_sec != b->st_mtim.tv_sec
+	               ? a->st_mtim.tv_sec > b->st_mtim.tv_sec
+	               : a->st_mtim.tv_nsec > b->st_mtim.tv_nsec;
+}
+
+/* The first file of the list that is not as published, or NULL. */
+static const char *find_damage(const char *folder, const json_doc *list,
+                               const struct stat *published)
+{
+	for (const cJSON *file = list->root->child; file; file = file->next) {
+		char path[PATH_BYTES];
+		struct stat st;
+		error err;
+		const cJSON *bytes = cJSON_GetObjectItemCaseSensitive(file, "bytes");
+		if (!join_path(path, sizeof path, folder, file->string, &err) ||
+		    stat(path, &st) != 0 || !cJSON_IsNumber(bytes) ||
+		    (double)st.st_size != bytes->valuedouble || newer(&st, published))
+			return file->string;
+	}
+	return NULL;
+}
+
+/* Nothing there is no damage: ninja sees a missing output itself. */
+static bool stamp_published(struct scanner *s, text *stamp, const struct line *l,
+                            error *err)
+{
+	const char *folder = l->fields[2];
+	char path[PATH_BYTES];
+	struct stat st;
+	json_doc list;
+	error ignored;
+	(void)s;
+	int length = snprintf(path, sizeof path, "%s/" SENSITIVITY_FOLDER "/%s" FILES_SUFFIX,
+	                      folder, l->fields[3]);
+	if (length < 0 || (size_t)length >= sizeof path)
+		return fail(err, EXIT_BAD_INPUT, "%.100s...: path is too long", folder);
+	if (stat(path, &st) != 0) {
+		text_puts(stamp, "whole\n");
+		return true;
+	}
+	if (!json_load(&list, path, MAX_LIST_BYTES, &ignored)) {
+		text_printf(stamp, "damaged: %s\n", l->fields[3]);
+		return true;
+	}
+	const char *damage = find_damage(folder, &list, &st);
+	if (damage)
+		text_printf(stamp, "damaged: %s\n", damage);
+	else
+		text_puts(stamp, "whole\n");
+	json_free(&list);
+	return true;
+}
+
+/* ---- the list ---- */
+
+static bool stamp_line(struct scanner *s, const struct line *l, text *stamp, error *err)
+{
+	const char *kind = l->fields[0];
+	if (strcmp(kind, "file") == 0 && l->count == 3)
+		return stamp_file(s, stamp, l->fields[2], "file", err);
+	if (strcmp(kind, "weights") == 0 && l->count == 3)
+		return stamp_model(s, stamp, l->fields[2], FILES_WEIGHTS, err);
+	if (strcmp(kind, "texts") == 0 && l->count == 3)
+		return stamp_model(s, stamp, l->fields[2], FILES_TEXTS, err);
+	if (strcmp(kind, "images") == 0 && l->count == 5)
+		return stamp_images(s, stamp, l, err);
+	if (strcmp(kind, "published") == 0 && l->count == 4)
+		return stamp_published(s, stamp, l, err);
+	return fail(err, EXIT_INTERNAL, "unknown kind of input \"%s\" with %d fields", kind,
+	            l->count);
+}
+
+static bool make_parent(const char *path, error *err)
+{
+	char folder[PATH_BYTES];
+	const char *slash = strrchr(path, '/');
+	snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - path) : 1,
+	         slash ? path : ".");
+	return make_folders(folder, err);
+}
+
+static bool scan_line(struct scanner *s, const struct line *l, error *err)
+{
+	text stamp = { 0 };
+	bool changed = false;
+	bool ok = stamp_line(s, l, &stamp, err) && text_ok(&stamp, err) &&
+	          (file_exists(l->fields[1]) || make_parent(l->fields[1], err)) &&
+	          write_file_if_changed(l->fields[1], stamp.data ? stamp.data : "",
+	                                stamp.length, &changed, err);
+	/* A damaged checkpoint must move its stamp again until it is whole. */
+	if (ok && !changed && stamp.data && strncmp(stamp.data, "damaged", 7) == 0) {
+		changed = true;
+		ok = write_file(l->fields[1], stamp.data, stamp.length, err);
+	}
+	s->moved += changed;
+	text_free(&stamp);
+	return ok;
+}
+
+static bool scan_list(struct scanner *s, const char *path, error *err)
+{
+	char *list, *rest;
+	size_t size;
+	if (!read_file(path, MAX_LIST_BYTES, &list, &size, err))
+		return false;
+	bool ok = true;
+	rest = list;
+	for (char *row; ok && (row = strsep(&rest, "\n")) && *row;) {
+		struct line l = { .count = 0 };
+		while (row && l.count < MAX_FIELDS)
+			l.fields[l.count++] = strsep(&row, "\t");
+		ok = l.count >= 3 ? scan_line(s, &l, err)
+		                  : fail(err, EXIT_INTERNAL, "%s: expected at least 3 fields", path);
+	}
+	free(list);
+	return ok;
+}
+
+int main(int argc, char **argv)
+{
+	const char *list = NULL, *state = NULL;
+	const struct option options[] = {
+		{ "list", OPTION_TEXT, &list, "FILE", "inputs and their stamps, from configure",
+		  true },
+		{ "state", OPTION_TEXT, &state, "DIR", "folder of the digest memo, on a local disk",
+		  true },
+		{ 0 },
+	};
+	const struct command command = {
+		.tool = "scan",
+		.purpose = "Moves the stamp of every input whose content moved.",
+		.options = options
+	};
+	error err;
+	char memo_path[PATH_BYTES];
+	struct scanner s = { 0 };
+	enum parse_outcome parsed = parse_options(&command, argc, argv, NULL, &err);
+	if (parsed == PARSE_HELP)
+		return EXIT_OK;
+	bool ok = parsed == PARSE_OK &&
+	          join_path(memo_path, sizeof memo_path, state, "memo.db", &err) &&
+	          (s.memo = memo_open(memo_path, &err)) && scan_list(&s, list, &err);
+	if (s.memo)
+		memo_close(s.memo);
+	return ok ? EXIT_OK : error_report("scan", &err);
+}
