@@ -14,6 +14,7 @@ struct generator {
 	int32_t next_position;
 	float *normed; /* [hidden] */
 	float *logits; /* [vocab] */
+	uint8_t *present; /* [vocab] 1: the text has this id */
 };
 
 static size_t cache_width(const struct model *m)
@@ -46,6 +47,7 @@ static bool take_cache(struct generator *g, int tokens, error *err)
 	g->values = workspace_take(w, layers, sizeof *g->values);
 	g->normed = workspace_floats(w, 1, (size_t)m->config.text.hidden);
 	g->logits = workspace_floats(w, 1, (size_t)m->config.text.vocab);
+	g->present = workspace_take(w, (size_t)m->config.text.vocab, 1);
 	for (size_t i = 0; i < layers && workspace_ok(w, err); i++) {
 		g->keys[i] = workspace_floats(w, (size_t)tokens, cache_width(m));
 		g->values[i] = workspace_floats(w, (size_t)tokens, cache_width(m));
@@ -66,10 +68,15 @@ static void aim_at_cache(const struct generator *g, struct tower_run *t, int pas
 }
 
 static bool begin(struct generator *g, const struct model *m, struct workspace *w,
-                  const struct sample *prompt, int max_new, const struct tap *tap,
-                  error *err)
+                  const struct sample *prompt, const struct generation *how,
+                  const struct tap *tap, error *err)
 {
 	static const int32_t one_row[] = { 0, 1 };
+	int max_new = how->max_new;
+	if (!(how->repetition_penalty > 0))
+		return fail(err, EXIT_BAD_INPUT,
+		            "expected a repetition penalty above 0, found %g",
+		            (double)how->repetition_penalty);
 	if (prompt->tokens > INT32_MAX - max_new)
 		return fail(err, EXIT_BAD_INPUT, "expected at most %d new tokens, found %d",
 		            INT32_MAX - prompt->tokens, max_new);
@@ -81,12 +88,24 @@ static bool begin(struct generator *g, const struct model *m, struct workspace *
 		return false;
 	g->step.all = (struct segments){ one_row, 1 };
 	aim_at_cache(g, &g->prompt.text.tower, 0);
+	memset(g->present, 0, (size_t)m->config.text.vocab);
+	for (int i = 0; i < prompt->tokens; i++)
+		g->present[prompt->ids[i]] = 1;
 	return true;
 }
 
+static void penalise_present(struct generator *g, float penalty)
+{
+	int vocab = g->prompt.run.model->config.text.vocab;
+	for (int i = 0; i < vocab; i++)
+		if (g->present[i])
+			g->logits[i] = g->logits[i] < 0 ? g->logits[i] * penalty
+			                                : g->logits[i] / penalty;
+}
+
 /* The most likely token after hidden[hidden]; the lowest id of equals. */
-static bool choose_token(struct generator *g, const float *hidden, int32_t *chosen,
-                         error *err)
+static bool choose_token(struct generator *g, const float *hidden, float penalty,
+                         int32_t *chosen, error *err)
 {
 	const struct model *m = g->prompt.run.model;
 	const struct text_config *t = &m->config.text;
@@ -94,10 +113,13 @@ static bool choose_token(struct generator *g, const float *hidden, int32_t *chos
 	if (!linear_forward(&g->prompt.run, m->parts->head, false, g->normed, g->logits, 1,
 	                    err))
 		return false;
+	if (penalty != 1.0f)
+		penalise_present(g, penalty);
 	*chosen = 0;
 	for (int32_t i = 1; i < t->vocab; i++)
 		if (g->logits[i] > g->logits[*chosen])
 			*chosen = i;
+	g->present[*chosen] = 1;
 	return true;
 }
 
@@ -114,32 +136,32 @@ static bool run_step(struct generator *g, int32_t id, int past, error *err)
 	return tower_forward(&g->step, err);
 }
 
-static bool is_stop(int32_t id, const int32_t *stop, size_t stop_count)
+static bool is_stop(const struct generation *how, int32_t id)
 {
-	for (size_t i = 0; i < stop_count; i++)
-		if (stop[i] == id)
+	for (size_t i = 0; i < how->stop_count; i++)
+		if (how->stop[i] == id)
 			return true;
 	return false;
 }
 
 bool model_generate(const struct model *m, struct workspace *w,
-                    const struct sample *prompt, int max_new, const int32_t *stop,
-                    size_t stop_count, const struct tap *tap, struct token_list *out,
-                    error *err)
+                    const struct sample *prompt, const struct generation *how,
+                    const struct tap *tap, struct token_list *out, error *err)
 {
 	struct generator g;
-	if (max_new < 1)
+	if (how->max_new < 1)
 		return true;
-	if (!begin(&g, m, w, prompt, max_new, tap, err) ||
+	if (!begin(&g, m, w, prompt, how, tap, err) ||
 	    !sample_run_forward(&g.prompt, err))
 		return false;
 	size_t last = (size_t)(prompt->tokens - 1) * (size_t)m->config.text.hidden;
 	const float *hidden = g.prompt.text.tower.output + last;
-	for (int made = 0; made < max_new; made++) {
+	for (int made = 0; made < how->max_new; made++) {
 		int32_t id;
-		if (!choose_token(&g, hidden, &id, err) || !token_push(out, id, err))
+		if (!choose_token(&g, hidden, how->repetition_penalty, &id, err) ||
+		    !token_push(out, id, err))
 			return false;
-		if (is_stop(id, stop, stop_count) || made + 1 == max_new)
+		if (is_stop(how, id) || made + 1 == how->max_new)
 			return true;
 		if (!run_step(&g, id, prompt->tokens + made, err))
 			return false;

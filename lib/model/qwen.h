@@ -102,11 +102,21 @@ bool model_gradient(const struct model *m, struct workspace *w,
 void mrope_positions(const struct model_config *config, const struct sample *s,
                      int32_t *out);
 
-/* Greedy generation with a key/value cache: appends up to max_new ids to *out,
- * stopping after one of stop[]. */
+/* How to generate; what of it a model wants is in its generation_config.json. */
+struct generation {
+	int max_new;
+	const int32_t *stop; /* [stop_count] ends the text, and is its last token */
+	size_t stop_count;
+	/* Above 1, ids that the text has already, prompt included, become less likely
+	 * (transformers' repetition_penalty: divides a positive logit, multiplies a
+	 * negative one); 1 leaves the logits alone. The release asks for 1.05, and
+	 * transformers applies it to greedy generation too. */
+	float repetition_penalty;
+};
+
+/* Greedy generation with a key/value cache: appends up to max_new ids to *out. */
 bool model_generate(const struct model *m, struct workspace *w,
-                    const struct sample *prompt, int max_new, const int32_t *stop,
-                    size_t stop_count, const struct tap *tap,
-                    struct token_list *out, error *err);
+                    const struct sample *prompt, const struct generation *how,
+                    const struct tap *tap, struct token_list *out, error *err);
 
 #endif

@@ -74,7 +74,8 @@ static float quern_scale(float amax)
 struct fp8_step fp8_step_for(enum numerics n, float amax)
 {
 	if (n == NUMERICS_MODELOPT) {
-		float s = FP8_MAX / (amax <= MODELOPT_TINY_AMAX ? 1.0f : amax);
+		/* `448.0 / amax` on a torch tensor is its reciprocal times 448. */
+		float s = 1.0f / (amax <= MODELOPT_TINY_AMAX ? 1.0f : amax) * FP8_MAX;
 		return (struct fp8_step){ .encode = s, .decode = 1.0f / s };
 	}
 	float scale = quern_scale(amax);

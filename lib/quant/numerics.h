@@ -4,7 +4,9 @@
  * readers that keep scales in F32 and readers that keep them in BF16 agree to the
  * bit and nothing saturates. One rounding from weight to code.
  * NUMERICS_MODELOPT: what nvidia-modelopt 0.47 does, for parity: scoring
- * multiplies by s = 448/amax and back by 1/s; export divides by the float32 scale
+ * multiplies by s = (1/amax)*448 and back by 1/s (its CPU path; the CUDA extension
+ * takes 448/amax, one ulp away for some amax, which flips every weight that lies
+ * on a tie); export divides by the float32 scale
  * amax/448 and rounds to BF16 before it rounds to E4M3; input amax are rounded to
  * BF16 before export (the model is cast first). */
 #ifndef QUERN_QUANT_NUMERICS_H

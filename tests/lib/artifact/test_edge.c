@@ -129,8 +129,8 @@ static void logs_a_line_of_json_an_edge(void **state)
 	for (line = strtok_r(lines, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
 		json_doc doc;
 		const char *tool, *target, *key;
-		double seconds;
-		int64_t bytes;
+		double seconds = 0;
+		int64_t bytes = -1;
 		if (!json_parse(&doc, path, line, strlen(line), &err) ||
 		    !json_text(&doc, doc.root, "tool", &tool, &err) ||
 		    !json_text(&doc, doc.root, "target", &target, &err) ||
