@@ -232,5 +232,9 @@ int main(int argc, char **argv)
 	          (s.memo = memo_open(memo_path, &err)) && scan_list(&s, list, &err);
 	if (s.memo)
 		memo_close(s.memo);
+	if (ok && s.moved == 0)
+		printf("%d inputs, none moved\n", s.inputs);
+	else if (ok)
+		printf("%d inputs, %d stamps moved\n", s.inputs, s.moved);
 	return ok ? EXIT_OK : error_report("scan", &err);
 }

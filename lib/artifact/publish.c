@@ -171,8 +171,10 @@ static int move_aside_and_in(struct draft *d)
 		bool moved = result == 0;
 		if (moved || result == -ENOENT)
 			result = disk_rename(d->temp.path, d->target);
-		if (moved && result != 0 && !is_occupied(result))
-			disk_rename(old, d->target);
+		/* Better a leftover than losing the old one too. */
+		if (moved && result != 0 && !is_occupied(result) &&
+		    disk_rename(old, d->target) != 0)
+			temp_close(&box);
 		temp_discard(&box);
 	}
 	return result;

@@ -5,7 +5,6 @@
 
 #include <stdint.h>
 
-#include "lib/artifact/memo.h"
 #include "lib/base/error.h"
 
 /* What was checked, for the report. */

@@ -188,6 +188,12 @@ static void does_not_trust_the_young(void **state)
 		write_in_place(i % 2 ? "abc" : "xyz");
 		assert_false(knows(m));
 	}
+	/* Nor when the mtime is old. */
+	for (int i = 0; i < 50; i++) {
+		write_in_place(i % 2 ? "def" : "uvw");
+		set_mtime((struct timespec){ 1000, 0 });
+		assert_false(knows(m));
+	}
 	clock_offset = 1;
 	assert_false(knows(m));
 	clock_offset = 3;
@@ -321,7 +327,9 @@ static void no_flipped_bit_gives_a_wrong_digest(void **state)
 	known_to_the_next_process();
 	assert_true(read_file(memo_file, 1 << 20, &data, &size, &err));
 	int rejected = 0;
-	for (size_t at = 0; at < size; at += data[at] || at < 128 ? 1 : 131) {
+	for (size_t at = 0; at < size; at++) {
+		if (data[at] == 0 && at >= 128 && at % 131)
+			continue; /* most of the file is empty */
 		int bit = (int)(at * 5 % 8);
 		data[at] ^= (char)(1 << bit);
 		put_memo_bytes(data, size);

@@ -12,7 +12,8 @@
 #include "tests/support/expect_error.h"
 
 static const struct output some[] = {
-	{ "scores.json", { "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad" },
+	{ "scores.json",
+	  { "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad" },
 	  12345678901234567890u },
 	{ "a name with spaces \xc3\xa9",
 	  { "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855" }, 0 },

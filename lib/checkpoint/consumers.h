@@ -1,0 +1,66 @@
+/* What the programs that load a checkpoint make of its quantization configs.
+ *
+ * Each program has its own module tree, its own fused layers and its own idea of
+ * what an entry of an ignore list matches, and a layer that it takes for the other
+ * precision mostly loads without a word and answers nonsense. So their rules stand
+ * here as code, and `verify` asks them about every linear of every checkpoint.
+ *
+ * Rules read in: vLLM 0.32.0, SGLang 0.5.23, compressed-tensors 0.17.0 and 0.20.0
+ * under transformers 5.17.0, TensorRT-LLM's main branch of 2026. */
+#ifndef QUERN_CHECKPOINT_CONSUMERS_H
+#define QUERN_CHECKPOINT_CONSUMERS_H
+
+#include <stdbool.h>
+
+#include "lib/base/error.h"
+#include "lib/base/json.h"
+#include "lib/base/text.h"
+#include "lib/checkpoint/profile.h"
+
+/* A program, and the language it reads. */
+enum consumer {
+	CONSUMER_VLLM_MODELOPT, CONSUMER_VLLM_COMPRESSED,
+	CONSUMER_SGLANG_MODELOPT, CONSUMER_SGLANG_COMPRESSED,
+	CONSUMER_TENSORRT_LLM, /* ModelOpt's */
+	CONSUMER_TRANSFORMERS, /* compressed-tensors */
+	CONSUMER_COUNT
+};
+
+const char *consumer_name(enum consumer c); /* "vLLM (modelopt)" */
+
+/* The lists of one checkpoint, as each consumer has rewritten them. */
+struct consumer_rules;
+
+/* Reads config.json and hf_quant_config.json (NULL: there is none), of which
+ * nothing is kept. ModelOpt's form is taken from config.json where that speaks it,
+ * else from hf_quant_config.json (where vLLM and SGLang look when config.json has no
+ * quantization_config); TensorRT-LLM looks at hf_quant_config.json first. Only what
+ * quern writes is read, static per-tensor FP8 on Linear in one group; anything else
+ * is an EXIT_BAD_INPUT that names the place. */
+bool consumer_open(struct consumer_rules **rules, const json_doc *config,
+                   const json_doc *hf_quant_config, error *err);
+void consumer_close(struct consumer_rules *rules); /* NULL is let pass */
+
+/* Whether the files say anything in the language of this consumer. */
+bool consumer_reads(const struct consumer_rules *rules, enum consumer c);
+
+/* Whether the consumer builds this linear (quern's name) in FP8, and, appended to
+ * *why (may be NULL), which entry decided. Fails with EXIT_BAD_INPUT where the
+ * consumer itself would refuse to load (a partly quantised fused layer) or finds
+ * nothing in its language. A tied lm_head is asked about as if it were a linear. */
+bool consumer_decision(const struct consumer_rules *rules, enum consumer c,
+                       const char *module, bool *quantised, text *why, error *err);
+
+/* False where a consumer builds a linear in BF16 whatever the files say, so that
+ * FP8 codes there are lost on it: TensorRT-LLM's whole vision tower, lm_head for
+ * those that take "Linear" literally, and everybody's visual.patch_embed.proj. */
+bool consumer_takes_fp8(enum consumer c, const char *module);
+
+/* Asks about every module. Fails at the first one that the consumer would build
+ * otherwise than decided, naming it and the entry; FP8 modules that it cannot take
+ * at all are no mistake in the files, and only counted, in *lost. */
+bool consumer_check(const struct consumer_rules *rules, enum consumer c,
+                    const struct module_decision *modules, int count, int *lost,
+                    error *err);
+
+#endif

@@ -1,0 +1,54 @@
+/* The two quantization configs of an exported checkpoint: `quantization_config`
+ * inside config.json, and hf_quant_config.json.
+ *
+ * Both say the same thing, which linears are static per-tensor FP8 and which are
+ * BF16, in one of two languages; which file a reader looks at, and which language
+ * it knows, is in consumers.h. Readers disagree about names (module trees, fused
+ * layers, wildcards), so each list is worded to mean the same to all of them. */
+#ifndef QUERN_CHECKPOINT_PROFILE_H
+#define QUERN_CHECKPOINT_PROFILE_H
+
+#include <stdbool.h>
+
+#include "lib/base/error.h"
+#include "lib/base/json.h"
+#include "lib/base/text.h"
+#include "lib/checkpoint/safetensors.h"
+
+/* PROFILE_UNIVERSAL: config.json speaks compressed-tensors, hf_quant_config.json
+ *   ModelOpt: transformers, vLLM, SGLang and TensorRT-LLM each find their own.
+ * PROFILE_MODELOPT: both files speak ModelOpt, with identical lists, for readers
+ *   that insist. */
+enum profile { PROFILE_UNIVERSAL, PROFILE_MODELOPT };
+
+const char *profile_name(enum profile p); /* "universal", "modelopt" */
+bool profile_from_name(const char *name, enum profile *out);
+
+/* How weight_scale and input_scale are stored: BF16 [1] (transformers computes in
+ * the dtype of the scales it loads) or F32 [] (what ModelOpt writes). */
+enum dtype profile_scale_dtype(enum profile p);
+int profile_scale_rank(enum profile p); /* every side is 1 */
+
+/* One linear of the model and what its weights are in this checkpoint. */
+struct module_decision {
+	const char *name; /* quern's: "language_model.layers.3.self_attn.q_proj" */
+	bool quantised;
+};
+
+/* Both take every linear of the model in module order (the order of list_linears)
+ * and append to *out; equal decisions give equal bytes. A split fused layer, and a
+ * quantised visual.patch_embed.proj or lm_head, is EXIT_INTERNAL: no reader could
+ * load that.
+ *
+ * print_config: the text of base_config as it is, byte for byte, with
+ * quantization_config replaced where it stands or added at the end. Numbers keep
+ * their spelling: "0.0" must not become "0", which Python takes for an integer. */
+bool print_config(enum profile p, const json_doc *base_config,
+                  const struct module_decision *modules, int count, text *out,
+                  error *err);
+
+/* ModelOpt's nested shape, whichever the profile. */
+bool print_hf_quant_config(enum profile p, const struct module_decision *modules,
+                           int count, text *out, error *err);
+
+#endif

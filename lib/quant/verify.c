@@ -1,0 +1,371 @@
+/* Second half of verification: what the files say; see verify.h. */
+#include "lib/quant/verify.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/fp8.h"
+#include "lib/base/file.h"
+#include "lib/checkpoint/consumers.h"
+#include "lib/checkpoint/safetensors.h"
+#include "lib/model/expand.h"
+#include "lib/model/linears.h"
+#include "lib/quant/assemble.h"
+#include "lib/quant/slice.h"
+#include "lib/quant/verify_files.h"
+
+enum { MAX_JSON_BYTES = 256 << 20, CHUNK = 1 << 18 };
+
+struct verifier {
+	const char *folder;
+	json_doc list, manifest, config, hf_quant;
+	const char *manifest_name; /* of the scheme itself, from the list */
+	struct checkpoint base, published;
+	struct model_config model;
+	struct linear_shape *linears;
+	int linear_count;
+	struct group_list groups;
+	bool *fp8;     /* [linear]: what the published tensors are */
+	bool modelopt; /* numerics of the manifest */
+	enum profile profile;
+	float *chunk; /* [CHUNK] */
+	struct verified *done;
+	arena memory;
+};
+
+static bool load_json(const struct verifier *v, const char *name, json_doc *doc, error *err)
+{
+	char path[PATH_BYTES];
+	return join_path(path, sizeof path, v->folder, name, err) &&
+	       json_load(doc, path, MAX_JSON_BYTES, err);
+}
+
+/* The list is called <file_name>_files.json; the manifests share the file name. */
+static bool load_manifest(struct verifier *v, error *err)
+{
+	const char *slash = strrchr(v->list.name, '/');
+	const char *file = slash ? slash + 1 : v->list.name;
+	int stem = (int)(strlen(file) - strlen(FILES_SUFFIX));
+	v->manifest_name = arena_printf(&v->memory, err, SENSITIVITY_FOLDER "/%.*s", stem,
+	                                file);
+	char name[PATH_BYTES];
+	if (!v->manifest_name)
+		return false;
+	snprintf(name, sizeof name, "%s_quant_manifest.json", v->manifest_name);
+	if (!load_json(v, name, &v->manifest, err))
+		return false;
+	const cJSON *provenance = cJSON_GetObjectItemCaseSensitive(v->manifest.root,
+	                                                           "provenance");
+	const char *numerics = "quern";
+	if (provenance &&
+	    !json_text_or(&v->manifest, provenance, "numerics", &numerics, err))
+		return false;
+	v->modelopt = strcmp(numerics, "modelopt") == 0;
+	return true;
+}
+
+static bool load_all(struct verifier *v, const char *model, error *err)
+{
+	const char *method;
+	v->chunk = malloc(CHUNK * sizeof(float));
+	if (!v->chunk)
+		return fail_memory(err, "a chunk of weights", CHUNK * sizeof(float));
+	if (!load_manifest(v, err) || !load_json(v, "config.json", &v->config, err) ||
+	    !load_json(v, "hf_quant_config.json", &v->hf_quant, err) ||
+	    !checkpoint_open(&v->base, model, err) ||
+	    !checkpoint_open(&v->published, v->folder, err) ||
+	    !model_config_load(&v->model, v->folder, err) ||
+	    !list_linears(&v->model, &v->memory, &v->linears, &v->linear_count, err) ||
+	    !make_groups(v->linears, v->linear_count, NULL, 0, &v->memory, &v->groups, err))
+		return false;
+	v->fp8 = arena_alloc(&v->memory, (size_t)v->linear_count, sizeof *v->fp8, err);
+	const cJSON *quantization = json_object(&v->config, v->config.root,
+	                                        "quantization_config", err);
+	if (!v->fp8 || !quantization ||
+	    !json_text(&v->config, quantization, "quant_method", &method, err))
+		return false;
+	v->profile = strcmp(method, "modelopt") == 0 ? PROFILE_MODELOPT : PROFILE_UNIVERSAL;
+	return true;
+}
+
+/* ---- tensors ---- */
+
+static bool same_shape(const struct tensor *a, const struct tensor *b)
+{
+	return a->rank == b->rank &&
+	       memcmp(a->shape, b->shape, (size_t)a->rank * sizeof a->shape[0]) == 0;
+}
+
+/* The scale `name`.`suffix` of the profile's dtype and shape, finite and above 0. */
+static bool read_scale(const struct verifier *v, const char *module, const char *suffix,
+                       float *scale, error *err)
+{
+	char name[NAME_BYTES + 32];
+	snprintf(name, sizeof name, "%s.%s", module, suffix);
+	const struct tensor *t = checkpoint_find(&v->published, name);
+	enum dtype dtype = profile_scale_dtype(v->profile);
+	if (!t)
+		return fail(err, EXIT_BAD_INPUT, "%s: expected tensor %s, found none", v->folder,
+		            name);
+	if (t->dtype != dtype || t->rank != profile_scale_rank(v->profile) || t->elements != 1)
+		return fail(err, EXIT_BAD_INPUT,
+		            "%s: %s: expected one %s of rank %d, found %s of rank %d", t->file,
+		            name, dtype_name(dtype), profile_scale_rank(v->profile),
+		            dtype_name(t->dtype), t->rank);
+	expand_values(scale, t->dtype, t->data, 1);
+	if (!(isfinite(*scale) && *scale > 0))
+		return fail(err, EXIT_BAD_INPUT, "%s: %s: expected a finite scale above 0, found %g",
+		            t->file, name, (double)*scale);
+	return true;
+}
+
+static bool verify_codes(const struct verifier *v, const struct tensor *codes,
+                         const struct tensor *base, float scale, error *err)
+{
+	float steps = v->modelopt ? 1.0f : 0.5f;
+	for (int64_t at = 0; at < base->elements; at += CHUNK) {
+		int64_t left = base->elements - at;
+		size_t count = (size_t)(left < CHUNK ? left : CHUNK);
+		expand_values(v->chunk, base->dtype,
+		              (const char *)base->data + (size_t)at * dtype_bytes(base->dtype),
+		              count);
+		const uint8_t *piece = (const uint8_t *)codes->data + at;
+		size_t far = fp8_find_far(piece, v->chunk, count, scale, steps);
+		if (far < count)
+			return fail(err, EXIT_BAD_INPUT,
+			            "%s: %s[%lld]: expected a code within %g step of %g, found 0x%02X "
+			            "(%g)", codes->file, codes->name, (long long)at + (long long)far,
+			            (double)steps, (double)v->chunk[far], piece[far],
+			            (double)(fp8_to_float(piece[far]) * scale));
+	}
+	return true;
+}
+
+/* `name` is "<module>.weight" of a linear that the published file has in FP8. */
+static bool verify_fp8(struct verifier *v, int linear, const struct tensor *t,
+                       const struct tensor *base, error *err)
+{
+	char hub[NAME_BYTES];
+	float weight_scale, input_scale;
+	name_to_hub(v->linears[linear].name, hub);
+	v->fp8[linear] = true;
+	v->done->fp8_linears++;
+	return read_scale(v, hub, "weight_scale", &weight_scale, err) &&
+	       read_scale(v, hub, "input_scale", &input_scale, err) &&
+	       verify_codes(v, t, base, weight_scale, err);
+}
+
+/* The linear whose weight this tensor is, or -1. */
+static int linear_of(const struct verifier *v, const char *tensor)
+{
+	char module[NAME_BYTES];
+	size_t length = strlen(tensor), suffix = strlen(".weight");
+	name_from_any(tensor, module);
+	length = strlen(module);
+	if (length <= suffix || strcmp(module + length - suffix, ".weight") != 0)
+		return -1;
+	module[length - suffix] = '\0';
+	for (int i = 0; i < v->linear_count; i++)
+		if (strcmp(v->linears[i].name, module) == 0)
+			return i;
+	return -1;
+}
+
+static bool verify_tensor(struct verifier *v, const struct tensor *base, error *err)
+{
+	const struct tensor *t = checkpoint_find(&v->published, base->name);
+	if (!t)
+		return fail(err, EXIT_BAD_INPUT, "%s: expected the base's tensor %s, found none",
+		            v->folder, base->name);
+	if (!same_shape(t, base))
+		return fail(err, EXIT_BAD_INPUT, "%s: %s: expected the base's shape", t->file,
+		            t->name);
+	v->done->tensors++;
+	if (t->dtype == DTYPE_F8_E4M3 && base->dtype != DTYPE_F8_E4M3) {
+		int linear = linear_of(v, t->name);
+		return linear >= 0 ? verify_fp8(v, linear, t, base, err)
+		                   : fail(err, EXIT_BAD_INPUT,
+		                          "%s: %s: expected %s, found F8_E4M3 in a tensor that is "
+		                          "no linear's weight", t->file, t->name,
+		                          dtype_name(base->dtype));
+	}
+	if (t->dtype != base->dtype || memcmp(t->data, base->data, base->bytes) != 0)
+		return fail(err, EXIT_BAD_INPUT, "%s: %s: expected the base's bytes in %s, found "
+		            "others in %s", t->file, t->name, dtype_name(base->dtype),
+		            dtype_name(t->dtype));
+	return true;
+}
+
+/* Two scales an FP8 linear, and nothing else beside the base's tensors. */
+static bool verify_tensors(struct verifier *v, error *err)
+{
+	for (size_t i = 0; i < v->base.count; i++)
+		if (!verify_tensor(v, v->base.by_name[i], err))
+			return false;
+	size_t expected = v->base.count + 2 * (size_t)v->done->fp8_linears;
+	for (size_t i = 0; v->published.count != expected && i < v->published.count; i++) {
+		const char *name = v->published.by_name[i]->name;
+		if (checkpoint_find(&v->base, name))
+			continue;
+		const char *dot = strrchr(name, '.');
+		char weight[NAME_BYTES + 8];
+		snprintf(weight, sizeof weight, "%.*s.weight", dot ? (int)(dot - name) : 0, name);
+		int linear = linear_of(v, weight);
+		if (linear < 0 || !v->fp8[linear])
+			return fail(err, EXIT_BAD_INPUT,
+			            "%s: %s: a scale of a layer that is not in FP8, or a stranger",
+			            v->published.by_name[i]->file, name);
+	}
+	v->done->tensors += 2 * v->done->fp8_linears;
+	return v->published.count == expected ||
+	       fail(err, EXIT_BAD_INPUT, "%s: expected %zu tensors, found %zu", v->folder,
+	            expected, v->published.count);
+}
+
+/* ---- groups, manifest, coverage ---- */
+
+static bool verify_groups(const struct verifier *v, error *err)
+{
+	for (int g = 0; g < v->groups.count; g++) {
+		const struct group *group = &v->groups.groups[g];
+		float first = 0, scale;
+		for (int m = 0; m < group->member_count; m++) {
+			int linear = group->members[m];
+			char hub[NAME_BYTES];
+			if (v->fp8[linear] != v->fp8[group->members[0]])
+				return fail(err, EXIT_BAD_INPUT,
+				            "%s: %s and %s are fused when served but differ in precision",
+				            v->folder, v->linears[group->members[0]].name,
+				            v->linears[linear].name);
+			if (!v->fp8[linear] || v->modelopt)
+				continue;
+			name_to_hub(v->linears[linear].name, hub);
+			if (!read_scale(v, hub, "weight_scale", &scale, err))
+				return false;
+			first = m == 0 ? scale : first;
+			if (scale != first)
+				return fail(err, EXIT_BAD_INPUT,
+				            "%s: %s: expected the scale %g of its group, found %g",
+				            v->folder, v->linears[linear].name, (double)first,
+				            (double)scale);
+		}
+	}
+	return true;
+}
+
+static bool verify_layers(const struct verifier *v, error *err)
+{
+	const cJSON *layers = json_object(&v->manifest, v->manifest.root, "layers", err);
+	int64_t claimed;
+	if (!layers || !json_integer(&v->manifest, v->manifest.root, "num_quantized_layers", 0,
+	                             v->linear_count, &claimed, err))
+		return false;
+	for (int i = 0; i < v->linear_count; i++) {
+		const cJSON *layer = cJSON_GetObjectItemCaseSensitive(layers, v->linears[i].name);
+		bool says = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(layer, "quantized"));
+		if (says != v->fp8[i])
+			return json_fail(&v->manifest, layer ? layer : layers, err,
+			                 "%s: the manifest says %s, the tensors say %s",
+			                 v->linears[i].name, says ? "FP8" : "not FP8",
+			                 v->fp8[i] ? "FP8" : "not FP8");
+	}
+	if (claimed != v->done->fp8_linears)
+		return json_fail(&v->manifest, v->manifest.root, err,
+		                 "num_quantized_layers is %lld, the tensors have %d",
+		                 (long long)claimed, v->done->fp8_linears);
+	return true;
+}
+
+/* coverage_read checks that selected + dropped = all groups; here they are held
+ * against the tensors, and the bits against both. */
+static bool verify_coverage(struct verifier *v, const struct baseline *b, error *err)
+{
+	struct coverage c;
+	char name[PATH_BYTES], path[PATH_BYTES];
+	snprintf(name, sizeof name, "%s_coverage_from_baseline.json", v->manifest_name);
+	if (!join_path(path, sizeof path, v->folder, name, err) ||
+	    !coverage_read(&c, b, path, err))
+		return false;
+	bool ok = true;
+	for (int i = 0; ok && i < b->count; i++) {
+		const struct group *group = find_group(&v->groups, b->groups[i].name);
+		if (!group)
+			ok = fail(err, EXIT_BAD_INPUT, "%s: %s is no group of the model", path,
+			          b->groups[i].name);
+		else if (v->fp8[group->members[0]] != c.keeps[i])
+			ok = fail(err, EXIT_BAD_INPUT, "%s: %s: coverage says %s, the tensors say %s",
+			          path, b->groups[i].name, c.keeps[i] ? "selected" : "dropped",
+			          c.keeps[i] ? "not FP8" : "FP8");
+	}
+	double claimed = 0;
+	const cJSON *scheme = json_object(&v->manifest, v->manifest.root, "scheme", err);
+	ok = ok && scheme && json_number(&v->manifest, scheme, "auto_quantize_bits", 0, 16,
+	                                 &claimed, err);
+	if (ok && fabs(claimed - c.delivered_bits) > 1e-9)
+		ok = json_fail(&v->manifest, scheme, err, "claims %.6f bits, delivers %.6f",
+		               claimed, c.delivered_bits);
+	v->done->groups_selected = c.selected;
+	v->done->groups_total = c.total;
+	v->done->bits = c.delivered_bits;
+	coverage_free(&c);
+	return ok;
+}
+
+static bool verify_manifests(struct verifier *v, error *err)
+{
+	struct baseline b;
+	if (!verify_layers(v, err) || !baseline_read(&b, v->manifest.name, err))
+		return false;
+	bool ok = verify_coverage(v, &b, err);
+	baseline_free(&b);
+	return ok;
+}
+
+/* ---- consumers ---- */
+
+static bool verify_consumers(const struct verifier *v, error *err)
+{
+	struct consumer_rules *rules = NULL;
+	struct module_decision *decisions = calloc((size_t)v->linear_count, sizeof *decisions);
+	if (!decisions)
+		return fail_memory(err, "the decisions", 0);
+	for (int i = 0; i < v->linear_count; i++)
+		decisions[i] = (struct module_decision){ v->linears[i].name, v->fp8[i] };
+	bool ok = consumer_open(&rules, &v->config, &v->hf_quant, err);
+	for (int c = 0; ok && c < CONSUMER_COUNT; c++) {
+		int lost;
+		if (consumer_reads(rules, (enum consumer)c))
+			ok = consumer_check(rules, (enum consumer)c, decisions, v->linear_count,
+			                    &lost, err);
+	}
+	consumer_close(rules);
+	free(decisions);
+	return ok;
+}
+
+static void free_verifier(struct verifier *v)
+{
+	json_free(&v->list);
+	json_free(&v->manifest);
+	json_free(&v->config);
+	json_free(&v->hf_quant);
+	checkpoint_close(&v->base);
+	checkpoint_close(&v->published);
+	free(v->chunk);
+	arena_free(&v->memory);
+}
+
+bool verify_checkpoint(const char *folder, const char *model, struct verified *out,
+                       error *err)
+{
+	struct verifier v = { .folder = folder, .done = out };
+	*out = (struct verified){ 0 };
+	bool ok = verify_files(folder, &v.list, &out->files, &out->bytes, err) &&
+	          load_all(&v, model, err) && verify_tensors(&v, err) &&
+	          verify_groups(&v, err) && verify_manifests(&v, err) &&
+	          verify_consumers(&v, err);
+	free_verifier(&v);
+	return ok;
+}

@@ -1,0 +1,56 @@
+/* verify: re-reads a published checkpoint and checks every promise it makes. */
+#include <stdio.h>
+
+#include "lib/artifact/publish.h"
+#include "lib/base/json_tree.h"
+#include "lib/base/options.h"
+#include "lib/quant/verify.h"
+
+static bool write_report(const char *out, const struct verified *v, error *err)
+{
+	struct json_tree tree = tree_new();
+	text printed = { 0 };
+	tree_boolean(&tree, tree.root, "verified", true);
+	tree_number(&tree, tree.root, "files", v->files);
+	tree_number(&tree, tree.root, "bytes", (double)v->bytes);
+	tree_number(&tree, tree.root, "tensors", v->tensors);
+	tree_number(&tree, tree.root, "fp8_linears", v->fp8_linears);
+	tree_number(&tree, tree.root, "groups_selected", v->groups_selected);
+	tree_number(&tree, tree.root, "groups_total", v->groups_total);
+	tree_number(&tree, tree.root, "delivered_bits", v->bits);
+	bool ok = tree_finish(&tree, &printed, err) &&
+	          write_file(out, printed.data, printed.length, err);
+	text_free(&printed);
+	return ok;
+}
+
+int main(int argc, char **argv)
+{
+	const char *model = NULL, *out = NULL;
+	const struct option options[] = {
+		{ "model", OPTION_TEXT, &model, "DIR", "the base checkpoint", true },
+		{ "out", OPTION_TEXT, &out, "FILE", "where the report goes", false },
+		{ 0 },
+	};
+	const struct command command = {
+		.tool = "verify",
+		.purpose = "Checks every promise of a published checkpoint against its bytes and "
+		           "the base model's: digests, tensors, codes, scales, coverage, "
+		           "configurations, consumers. Says nothing and exits 0 when all hold.",
+		.operands = "CHECKPOINT",
+		.options = options
+	};
+	error err;
+	struct option_list folders = { 0 };
+	struct verified verified;
+	enum parse_outcome parsed = parse_options(&command, argc, argv, &folders, &err);
+	if (parsed == PARSE_HELP)
+		return EXIT_OK;
+	bool ok = parsed == PARSE_OK &&
+	          (folders.count == 1 || fail(&err, EXIT_USAGE, "expected one checkpoint folder, "
+	                                      "found %d", folders.count)) &&
+	          verify_checkpoint(folders.values[0], model, &verified, &err) &&
+	          (!out || write_report(out, &verified, &err));
+	options_free(&folders);
+	return ok ? EXIT_OK : error_report("verify", &err);
+}
