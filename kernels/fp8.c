@@ -2,6 +2,7 @@
  * vectorise and give the same bits at any vector width. */
 #include "kernels/fp8.h"
 
+#include <stdbool.h>
 #include <string.h>
 
 #include "kernels/portable.h"
@@ -50,7 +51,8 @@ static inline uint8_t code_of_exact(float x)
 	uint32_t magnitude = u & 0x7FFFFFFFu;
 	/* Rebias the exponent from 127 to 7 and keep 3 fraction bits. */
 	uint32_t normal = (magnitude >> 20) - ((127 - 7) << 3);
-	uint32_t subnormal = (uint32_t)(int32_t)(float_of(magnitude) * 512.0f);
+	/* 2^14 + k * 2^-9 has k in its lowest bits; NaN comes to no harm. */
+	uint32_t subnormal = bits_of(float_of(magnitude) + 16384.0f) & 7;
 	uint32_t code = magnitude < 0x3C800000u ? subnormal : normal;
 	code = magnitude > 0x7F800000u ? 0x7F : code;
 	return (uint8_t)(sign | code);
@@ -115,8 +117,8 @@ void fp8_round_trip(const float *x, size_t n, float multiplier, float scale, flo
 		y[i] = round_to_fp8(x[i] * multiplier) * scale;
 }
 
-/* The spacing of E4M3 numbers around `magnitude` (>= 0, at most 448): 3 fraction
- * bits, 2^-9 from the subnormals up to 2^-6. */
+/* The spacing of E4M3 numbers from `magnitude` (>= 0) up: 3 fraction bits, 2^-9 from
+ * the subnormals up to 2^-6. */
 static inline float spacing_at(float magnitude)
 {
 	uint32_t exponent = bits_of(magnitude) & 0x7F800000u;
@@ -124,14 +126,24 @@ static inline float spacing_at(float magnitude)
 	return spacing < 0.001953125f ? 0.001953125f : spacing;
 }
 
+/* The spacing on the side of `value`, which E4M3 holds, where `exact` lies: below a
+ * power of two it is half of what it is above. */
+static inline float spacing_towards(float value, double exact)
+{
+	uint32_t magnitude = bits_of(value) & 0x7FFFFFFFu;
+	double distance = exact < 0 ? -exact : exact;
+	bool inwards = distance < (double)float_of(magnitude);
+	return spacing_at(float_of(inwards ? magnitude - 1 : magnitude));
+}
+
 size_t fp8_find_far(const uint8_t *codes, const float *w, size_t n, float scale,
                     float steps)
 {
 	for (size_t i = 0; i < n; i++) {
 		double exact = (double)w[i] / (double)scale;
-		double off = (double)fp8_to_float(codes[i]) - exact;
-		float magnitude = (float)(exact < 0 ? -exact : exact);
-		double most = (double)steps * (double)spacing_at(magnitude);
+		float value = fp8_to_float(codes[i]);
+		double off = (double)value - exact;
+		double most = (double)steps * (double)spacing_towards(value, exact);
 		if (!((off < 0 ? -off : off) <= most * (1 + 1e-6)))
 			return i;
 	}

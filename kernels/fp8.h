@@ -31,9 +31,9 @@ void fp8_decode(const uint8_t *codes, size_t n, float scale, float *y);
 /* y[n] = value(e4m3(x[n] * multiplier)) * scale: quantise and come back. */
 void fp8_round_trip(const float *x, size_t n, float multiplier, float scale, float *y);
 
-/* The first i at which value(codes[i]) * scale lies further from w[i] than
- * `steps` (0.5 for the nearest) spacings of E4M3 at w[i]/scale, or codes[i] is NaN;
- * n when there is none. */
+/* The first i at which value(codes[i]) * scale lies further from w[i] than `steps`
+ * (0.5: no other code is nearer) spacings of E4M3 between the two, or codes[i] is
+ * NaN; n when there is none. */
 size_t fp8_find_far(const uint8_t *codes, const float *w, size_t n, float scale,
                     float steps);
 

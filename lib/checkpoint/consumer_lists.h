@@ -1,5 +1,5 @@
-/* Ignore lists as the consumers hold them: shared by consumers.c and the two
- * languages' matchers, and nobody else. */
+/* Ignore lists as the consumers hold them: what the consumer*.c files share among
+ * themselves and with nobody else. */
 #ifndef QUERN_CHECKPOINT_CONSUMER_LISTS_H
 #define QUERN_CHECKPOINT_CONSUMER_LISTS_H
 
@@ -17,7 +17,7 @@ enum program {
 
 /* What a program builds for a linear. */
 struct built_module {
-	const char *program;   /* for errors: "vLLM (modelopt)" */
+	const char *consumer;  /* for errors: "vLLM (modelopt)" */
 	char name[NAME_BYTES]; /* in the program's tree, fused: "....qkv_proj" */
 	char shards[MAX_SHARDS][NAME_BYTES]; /* the linears it looks for in the lists */
 	int shard_count;       /* 0: not fused */
@@ -41,6 +41,11 @@ struct entry_match {
 	const struct list_entry *entry;
 	const char *how; /* "equals", "as a wildcard covers" */
 };
+
+/* `module` is quern's name of a linear; anything else is EXIT_INTERNAL. modelopt:
+ * the list is in that language. Leaves built->consumer to the caller. */
+bool build_module(enum program program, bool modelopt, const char *module,
+                  struct built_module *built, error *err);
 
 /* A copy of name with the prefixes of hub and in-memory names replaced by those of
  * the trees of vLLM and SGLang. */

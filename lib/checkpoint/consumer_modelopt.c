@@ -9,18 +9,16 @@
 static const char PLAIN[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
                             "0123456789_-.";
 
-static bool read_name(const json_doc *doc, const cJSON *item, const char **name,
-                      error *err)
+static bool check_name(const json_doc *doc, const cJSON *item, error *err)
 {
 	if (!cJSON_IsString(item))
 		return json_fail(doc, item, err, "expected a module name");
-	*name = item->valuestring;
-	for (const char *rest = *name; *(rest += strspn(rest, PLAIN)); rest++)
-		if (*rest != '*')
-			return json_fail(doc, item, err,
-			                 "expected a module name with '*' as the only wildcard, "
-			                 "found \"%.100s\"", *name);
-	return true;
+	const char *rest = item->valuestring;
+	while (*(rest += strspn(rest, PLAIN)) == '*')
+		rest++;
+	return !*rest || json_fail(doc, item, err,
+	                           "expected a module name with '*' as the only wildcard, "
+	                           "found \"%.100s\"", item->valuestring);
 }
 
 /* Takes over text (in the list's arena), which may be NULL for want of memory. */
@@ -64,6 +62,19 @@ static bool add_for_sglang(struct entry_list *list, const char *written, arena *
 	       add_entry(list, written, mapped + sizeof outer - 1);
 }
 
+static bool add_written(struct entry_list *list, enum program program,
+                        const char *written, arena *memory, error *err)
+{
+	const char *copy = arena_text(memory, written, strlen(written), err);
+	if (!copy)
+		return false;
+	if (program == PROGRAM_VLLM)
+		return add_for_vllm(list, copy, memory, err);
+	if (program == PROGRAM_SGLANG)
+		return add_for_sglang(list, copy, memory, err);
+	return add_entry(list, copy, copy);
+}
+
 bool read_exclude_list(struct entry_list *list, enum program program,
                        const json_doc *doc, const cJSON *array, arena *memory,
                        error *err)
@@ -77,14 +88,8 @@ bool read_exclude_list(struct entry_list *list, enum program program,
 	if (!list->entries)
 		return false;
 	cJSON_ArrayForEach(item, array) {
-		const char *name;
-		if (!read_name(doc, item, &name, err) ||
-		    !(name = arena_text(memory, name, strlen(name), err)))
-			return false;
-		bool ok = program == PROGRAM_VLLM     ? add_for_vllm(list, name, memory, err)
-		          : program == PROGRAM_SGLANG ? add_for_sglang(list, name, memory, err)
-		                                      : add_entry(list, name, name);
-		if (!ok)
+		if (!check_name(doc, item, err) ||
+		    !add_written(list, program, item->valuestring, memory, err))
 			return false;
 	}
 	return true;

@@ -2,7 +2,7 @@
  * does: the rules in consumer_modelopt.c and consumer_compressed.c. */
 #include "lib/checkpoint/profile.h"
 
-#include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "lib/base/json_scan.h"
