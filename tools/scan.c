@@ -35,15 +35,19 @@ struct line {
 
 /* ---- what a stamp holds: a line "digest  name" an input ---- */
 
+/* A file that cannot be read has no digest: its stamp says so, and the edge that needs
+ * the file says why. */
 static bool stamp_file(struct scanner *s, text *stamp, const char *path, const char *name,
                        error *err)
 {
 	struct digest digest;
-	if (!memo_digest(s->memo, path, &digest, err))
-		return false;
-	text_printf(stamp, "%s  %s\n", digest.hex, name);
 	s->inputs++;
-	return true;
+	if (memo_digest(s->memo, path, &digest, err)) {
+		text_printf(stamp, "%s  %s\n", digest.hex, name);
+		return true;
+	}
+	text_printf(stamp, "unreadable  %s\n", name);
+	return err->code == EXIT_BAD_INPUT;
 }
 
 static bool stamp_model(struct scanner *s, text *stamp, const char *folder,
@@ -51,7 +55,11 @@ static bool stamp_model(struct scanner *s, text *stamp, const char *folder,
 {
 	arena memory = { 0 };
 	struct file_names names;
-	bool ok = list_model_files(folder, class, &memory, &names, err);
+	if (!list_model_files(folder, class, &memory, &names, err)) {
+		text_printf(stamp, "unreadable  %s\n", folder);
+		return err->code == EXIT_BAD_INPUT;
+	}
+	bool ok = true;
 	for (int i = 0; ok && i < names.count; i++) {
 		char path[PATH_BYTES];
 		ok = join_path(path, sizeof path, folder, names.names[i], err) &&
@@ -61,24 +69,23 @@ static bool stamp_model(struct scanner *s, text *stamp, const char *folder,
 	return ok;
 }
 
-/* The DB and the images of its first rows. An image that cannot be read is the
- * business of the edge that needs it. */
+/* The DB and the images of its first rows. */
 static bool stamp_images(struct scanner *s, text *stamp, const struct line *l, error *err)
 {
 	const char *db = l->fields[2], *root = l->fields[3];
 	struct sample_list rows;
-	if (!stamp_file(s, stamp, db, "calibration DB", err) ||
-	    !calib_db_load(&rows, db, 0, strtoul(l->fields[4], NULL, 10), err))
+	if (!stamp_file(s, stamp, db, "calibration DB", err))
 		return false;
+	if (!calib_db_load(&rows, db, 0, strtoul(l->fields[4], NULL, 10), err)) {
+		text_puts(stamp, "unreadable  rows\n");
+		return err->code == EXIT_BAD_INPUT;
+	}
 	bool ok = true;
 	for (size_t i = 0; ok && i < rows.count; i++) {
 		char path[PATH_BYTES];
 		const char *image = rows.rows[i].image;
-		ok = join_path(path, sizeof path, root, image, err);
-		if (ok && !stamp_file(s, stamp, path, image, err)) {
-			ok = err->code == EXIT_BAD_INPUT;
-			text_printf(stamp, "unreadable  %s\n", image);
-		}
+		ok = join_path(path, sizeof path, root, image, err) &&
+		     stamp_file(s, stamp, path, image, err);
 	}
 	sample_list_free(&rows);
 	return ok;

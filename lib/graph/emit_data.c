@@ -73,16 +73,13 @@ static void add_format_arguments(text *out, const struct catalog_baseline *b)
 
 /* ---- the scan list: one line an input, fields separated by tabs ---- */
 
-static void add_scan(struct emitted *e, text *stamps, const char *kind, const char *stamp,
+static void add_scan(struct emitted *e, const char *kind, const char *stamp,
                      const char *what, const char *more)
 {
 	text line = { 0 };
 	text_printf(&line, "%s\t%s\t%s%s%s\n", kind, stamp, what, *more ? "\t" : "", more);
-	if (line.data && (!e->scan_list.data || !strstr(e->scan_list.data, line.data))) {
+	if (line.data && (!e->scan_list.data || !strstr(e->scan_list.data, line.data)))
 		text_puts(&e->scan_list, line.data);
-		text_puts(stamps, " $\n  ");
-		text_puts(stamps, stamp);
-	}
 	e->scan_list.failed |= line.failed;
 	text_free(&line);
 }
@@ -100,19 +97,19 @@ static void name_stamps(struct stamp_names *names, const struct catalog_baseline
 	snprintf(names->data, PATH_BYTES, "%s/stamps/%s.data", out, b->calibration->name);
 }
 
-static void scan_baseline(struct emitted *e, text *stamps, const struct stamp_names *names,
+static void scan_baseline(struct emitted *e, const struct stamp_names *names,
                           const struct catalog_baseline *b)
 {
 	const struct calibration *k = b->calibration;
 	char more[PATH_BYTES + 32] = "";
-	add_scan(e, stamps, "weights", names->weights, b->model->path, "");
-	add_scan(e, stamps, "texts", names->texts, b->model->path, "");
+	add_scan(e, "weights", names->weights, b->model->path, "");
+	add_scan(e, "texts", names->texts, b->model->path, "");
 	if (k->calib_db) {
 		int64_t most = k->calib_samples > k->score_samples ? k->calib_samples
 		                                                   : k->score_samples;
 		snprintf(more, sizeof more, "%s\t%lld", k->image_root, (long long)most);
 	}
-	add_scan(e, stamps, k->captions ? "file" : "images", names->data,
+	add_scan(e, k->captions ? "file" : "images", names->data,
 	         k->captions ? k->captions : k->calib_db, more);
 }
 
@@ -269,8 +266,8 @@ static void emit_export(struct emitted *e, text *out, const struct scheme *s,
 	e->edges += 2;
 }
 
-static void emit_scheme(struct emitted *e, text *out, text *stamps_out,
-                        const struct scheme *s, const struct tree_settings *settings)
+static void emit_scheme(struct emitted *e, text *out, const struct scheme *s,
+                        const struct tree_settings *settings)
 {
 	char baseline[PATH_BYTES], work[PATH_BYTES], folder[PATH_BYTES], published[PATH_BYTES];
 	struct stamp_names stamps;
@@ -281,7 +278,7 @@ static void emit_scheme(struct emitted *e, text *out, text *stamps_out,
 	snprintf(folder, sizeof folder, "%s/models/%s/quantized/%s", settings->out, model,
 	         s->name);
 	snprintf(published, sizeof published, "%s/stamps/published/%s", settings->out, s->name);
-	add_scan(e, stamps_out, "published", published, folder, file_name_of(s));
+	add_scan(e, "published", published, folder, file_name_of(s));
 	emit_slice(e, out, s, baseline, work);
 	emit_export(e, out, s, baseline, work, folder, published, &stamps);
 }
@@ -322,11 +319,27 @@ static void emit_defaults(text *out, const struct catalog *c)
 	text_puts(out, "\ndefault all\n");
 }
 
+/* build.ninja depends on the catalog's stamp, so ninja runs the scan, once, when it
+ * makes sure that its manifest is current, before it looks at anything else. The
+ * other stamps are written then too; to the rest of the graph they are plain files,
+ * or ninja would run the scan a second time for them. */
+static void emit_manifest(struct emitted *e, text *edges,
+                          const struct tree_settings *settings)
+{
+	char stamp[PATH_BYTES];
+	snprintf(stamp, sizeof stamp, "%s/stamps/catalog", settings->out);
+	add_scan(e, "file", stamp, settings->catalog, "");
+	text_printf(edges, "build %s: scan | always $o/bin/scan %s/scan.list\n", stamp,
+	            settings->out);
+	text_printf(edges, "build build.ninja: configure | %s %s $o/bin/configure\n", stamp,
+	            settings->template);
+	e->edges += 2;
+}
+
 bool emit_data(struct emitted *e, text *edges, const struct plan *plan,
                const struct tree_settings *settings, error *err)
 {
 	const struct catalog *c = plan->catalog;
-	text stamps = { 0 };
 	for (int i = 0; i < c->baseline_count; i++) {
 		const struct planned_baseline *p = &plan->baselines[i];
 		struct stamp_names names;
@@ -337,26 +350,17 @@ bool emit_data(struct emitted *e, text *edges, const struct plan *plan,
 		                        settings->workers);
 		name_stamps(&names, p->catalog, settings->out);
 		baseline_folder(folder, p->catalog, settings->out);
-		scan_baseline(e, &stamps, &names, p->catalog);
+		scan_baseline(e, &names, p->catalog);
 		emit_calibrate(e, edges, folder, p, &names, calibrate);
 		emit_score(e, edges, folder, p, &names, score);
 		emit_rank(e, edges, folder, p->catalog, &names, score);
 		emit_quantize(e, edges, folder, p->catalog, &names);
 	}
 	for (int i = 0; i < c->scheme_count; i++)
-		emit_scheme(e, edges, &stamps, &c->schemes[i], settings);
+		emit_scheme(e, edges, &c->schemes[i], settings);
 	emit_diversity(e, edges, plan, settings->out);
 	emit_defaults(edges, c);
-	char catalog_stamp[PATH_BYTES];
-	snprintf(catalog_stamp, sizeof catalog_stamp, "%s/stamps/catalog", settings->out);
-	add_scan(e, &stamps, "file", catalog_stamp, settings->catalog, "");
-	text_printf(edges, "build%s: scan | always $o/bin/scan %s/scan.list\n",
-	            stamps.data ? stamps.data : "", settings->out);
-	text_printf(edges, "build build.ninja: configure | %s %s $o/bin/configure %s\n",
-	            catalog_stamp, settings->template, "configure.c");
+	emit_manifest(e, edges, settings);
 	text_printf(edges, "build help: show %s/help.txt | always\n", settings->out);
-	e->edges += 2;
-	bool ok = text_ok(&stamps, err);
-	text_free(&stamps);
-	return ok;
+	return text_ok(edges, err);
 }
