@@ -1,3 +1,4 @@
+/* Residual connection; see add.h. */
 #include "kernels/add.h"
 
 #include "kernels/portable.h"

@@ -14,15 +14,30 @@
 
 enum { TILE = 128 };
 
-/* One head of one segment: its q, k and v start at the given pointers. */
+/* One head of one segment; q, k and v point at its first row. */
 struct head {
 	const float *q, *k, *v;
 	int q_stride, kv_stride, out_stride;
-	int rows, past; /* query rows; key rows are past + rows */
-	int dim;
+	int dim, rows, past; /* query rows; key rows are past + rows */
 	float scale;
 	bool causal;
+	size_t q_start, kv_start, out_start; /* floats from the whole arrays' starts */
 };
+
+/* Query head i, on key/value head kv, of the rows [row, end) of the arrays in
+ * `all`. */
+static struct head pick_head(const struct head *all, int row, int end, int i, int kv)
+{
+	struct head h = *all;
+	h.rows = end - row;
+	h.q_start = (size_t)row * h.q_stride + (size_t)i * h.dim;
+	h.kv_start = (size_t)row * h.kv_stride + (size_t)kv * h.dim;
+	h.out_start = (size_t)row * h.out_stride + (size_t)i * h.dim;
+	h.q += h.q_start;
+	h.k += h.kv_start;
+	h.v += h.kv_start;
+	return h;
+}
 
 /* Query rows [first, first + rows) of a head against its first `keys` keys; the
  * first row sees `visible` of them and, if causal, each next row one more. */
@@ -130,15 +145,14 @@ void attention_forward(float *out, float *scratch, const float *q, int q_stride,
                        const int32_t *starts, int segments, int past, int heads,
                        int kv_heads, int head_dim, float scale, bool causal)
 {
-	int out_stride = heads * head_dim;
+	const struct head all = { .q = q, .k = k, .v = v, .q_stride = q_stride,
+		.kv_stride = kv_stride, .out_stride = heads * head_dim, .dim = head_dim,
+		.past = past, .scale = scale, .causal = causal };
 	for (int s = 0; s < segments; s++)
 		for (int i = 0; i < heads; i++) {
-			size_t row = (size_t)starts[s], column = (size_t)i * head_dim;
-			size_t kv = row * kv_stride + (size_t)(i / (heads / kv_heads)) * head_dim;
-			struct head h = { q + row * q_stride + column, k + kv, v + kv,
-				          q_stride, kv_stride, out_stride,
-				          starts[s + 1] - starts[s], past, head_dim, scale, causal };
-			forward_head(&h, out + row * out_stride + column, scratch);
+			int kv = i / (heads / kv_heads);
+			struct head h = pick_head(&all, starts[s], starts[s + 1], i, kv);
+			forward_head(&h, out + h.out_start, scratch);
 		}
 }
 
@@ -154,17 +168,16 @@ void attention_backward(float *dq, float *dk, float *dv, float *scratch,
                         const int32_t *starts, int segments, int heads, int kv_heads,
                         int head_dim, float scale, bool causal)
 {
-	int out_stride = heads * head_dim;
+	const struct head all = { .q = q, .k = k, .v = v, .q_stride = q_stride,
+		.kv_stride = kv_stride, .out_stride = heads * head_dim, .dim = head_dim,
+		.scale = scale, .causal = causal };
 	clear_rows(dk, kv_stride, starts[segments], kv_heads * head_dim);
 	clear_rows(dv, kv_stride, starts[segments], kv_heads * head_dim);
 	for (int s = 0; s < segments; s++)
 		for (int i = 0; i < heads; i++) {
-			size_t row = (size_t)starts[s], column = (size_t)i * head_dim;
-			size_t kv = row * kv_stride + (size_t)(i / (heads / kv_heads)) * head_dim;
-			struct head h = { q + row * q_stride + column, k + kv, v + kv,
-				          q_stride, kv_stride, out_stride,
-				          starts[s + 1] - starts[s], 0, head_dim, scale, causal };
-			backward_head(&h, dq + row * q_stride + column, dk + kv, dv + kv,
-			              dout + row * out_stride + column, scratch);
+			int kv = i / (heads / kv_heads);
+			struct head h = pick_head(&all, starts[s], starts[s + 1], i, kv);
+			backward_head(&h, dq + h.q_start, dk + h.kv_start, dv + h.kv_start,
+			              dout + h.out_start, scratch);
 		}
 }

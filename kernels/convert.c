@@ -1,3 +1,4 @@
+/* Conversions by bit arithmetic, which vectorises and is exact; see convert.h. */
 #include "kernels/convert.h"
 
 #include <stdbool.h>

@@ -1,3 +1,5 @@
+/* Cross entropy by the log of a sum of exponentials, each relative to the row's
+ * largest logit so that none overflows; see cross_entropy.h. */
 #include "kernels/cross_entropy.h"
 
 #include <math.h>

@@ -1,3 +1,4 @@
+/* Exact GELU, with an error function of its own for the reason exp.h gives. */
 #include "kernels/gelu.h"
 
 #include "kernels/portable.h"

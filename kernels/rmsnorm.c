@@ -1,3 +1,5 @@
+/* Root mean square normalisation, row by row; the backward computes the row's scale
+ * again instead of keeping it. Formulas: rmsnorm.h. */
 #include "kernels/rmsnorm.h"
 
 #include <math.h>

@@ -1,3 +1,5 @@
+/* Rotary position embedding: the same rotation forward and, with the sign of the
+ * sine turned, backward; see rope.h. */
 #include "kernels/rope.h"
 
 #include "kernels/portable.h"

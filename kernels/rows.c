@@ -1,3 +1,4 @@
+/* Moving rows; see rows.h. */
 #include "kernels/rows.h"
 
 #include <stddef.h>

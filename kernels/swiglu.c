@@ -1,3 +1,4 @@
+/* Gated activation, element by element; formulas in swiglu.h. */
 #include "kernels/swiglu.h"
 
 #include "kernels/portable.h"

@@ -13,8 +13,8 @@ static bool check_ids(const struct model *m, const struct sample *s, error *err)
 	for (int i = 0; i < s->tokens; i++)
 		if (s->ids[i] < 0 || s->ids[i] >= vocab)
 			return fail(err, EXIT_BAD_INPUT,
-			            "sample: token %d: expected an id below the vocabulary's size "
-			            "%d, found %d", i, vocab, (int)s->ids[i]);
+			            "sample: token %d: expected an id below the vocabulary's "
+			            "size %d, found %d", i, vocab, (int)s->ids[i]);
 	return true;
 }
 
@@ -28,8 +28,8 @@ static bool check_image(const struct model *m, const struct sample *s, error *er
 		if (grid_h < 1 || grid_w < 1 || grid_h % merge || grid_w % merge ||
 		    (int64_t)grid_h * grid_w > INT32_MAX)
 			return fail(err, EXIT_BAD_INPUT,
-			            "sample: expected an image grid of multiples of %d, found "
-			            "%d x %d", merge, grid_h, grid_w);
+			            "sample: expected an image grid of multiples of %d, "
+			            "found %d x %d", merge, grid_h, grid_w);
 		cells = (int64_t)grid_h * grid_w / (merge * merge);
 	}
 	for (int i = 0; i < s->tokens; i++) {
@@ -39,8 +39,8 @@ static bool check_image(const struct model *m, const struct sample *s, error *er
 	}
 	if (found != cells || runs > 1)
 		return fail(err, EXIT_BAD_INPUT,
-		            "sample: expected %lld consecutive image tokens, found %lld in %lld "
-		            "places", (long long)cells, (long long)found, (long long)runs);
+		            "sample: expected %lld consecutive image tokens, found %lld in "
+		            "%lld places", (long long)cells, (long long)found, (long long)runs);
 	return true;
 }
 

@@ -93,7 +93,7 @@ void fp8_encode_scored(enum numerics n, const float *w, size_t count,
 
 static float modelopt_scale(float amax)
 {
-	return amax == 0 ? 1.0f : amax / FP8_MAX;
+	return amax == 0 ? 1.0f : fmaxf(amax / FP8_MAX, FLT_MIN);
 }
 
 float fp8_shipped_weight_scale(enum numerics n, float amax)

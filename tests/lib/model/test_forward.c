@@ -155,7 +155,8 @@ static int largest_of(const float *x, int n)
 static void compare_logits(const struct sample *s, const cJSON *item, const float *logits,
                            int vocab, struct differences *d)
 {
-	const cJSON *logprob = field(item, "target_logprob"), *last = field(item, "last_logits");
+	const cJSON *logprob = field(item, "target_logprob");
+	const cJSON *last = field(item, "last_logits");
 	for (int i = 0; i < s->tokens; i++) {
 		const float *row = logits + (size_t)i * (size_t)vocab;
 		double total = log_sum_exp(row, vocab);

@@ -198,10 +198,12 @@ static void test_threads(void **state)
 {
 	struct open_model *o = *state;
 	struct sample samples[8];
-	struct job jobs[3] = { { o, samples, { 0 } }, { o, samples, { 0 } }, { o, samples, { 0 } } };
+	const struct job job = { .o = o, .samples = samples };
+	struct job jobs[3] = { job, job, job };
 	pthread_t threads[2];
 	for (int i = 0; i < 8; i++)
-		random_sample(&samples[i], &o->config, 3 + i, 2 + 2 * (i % 3), 4, 9, 20u + (unsigned)i);
+		random_sample(&samples[i], &o->config, 3 + i, 2 + 2 * (i % 3), 4, 9,
+		              20u + (uint32_t)i);
 	run_all(&jobs[0]);
 	for (int i = 0; i < 2; i++)
 		assert_int_equal(pthread_create(&threads[i], NULL, run_all, &jobs[1 + i]), 0);

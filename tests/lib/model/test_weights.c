@@ -117,8 +117,8 @@ static void test_shape(void **state)
 	const struct folder *f = *state;
 	struct model_config c = f->shape.config;
 	c.text.intermediate++;
-	expect_shape_error(f, &c, "model.layers.0.mlp.gate_proj.weight", "expected shape [49, 32]",
-	                   "found [48, 32]");
+	expect_shape_error(f, &c, "model.layers.0.mlp.gate_proj.weight",
+	                   "expected shape [49, 32]", "found [48, 32]");
 	c = f->shape.config;
 	c.vision.channels = 1;
 	c.vision.patch_values /= 3;
