@@ -9,17 +9,10 @@
 
 #include "lib/base/error.h"
 #include "lib/base/text.h"
+#include "lib/data/token_list.h"
 
 struct tokenizer; /* opaque; read-only once loaded, safe to share among threads */
 
-/* A growing list of token ids; all zero is empty. */
-struct token_list {
-	int32_t *ids;
-	size_t count, capacity;
-};
-
-/* NULL with *err filled where a file is missing, damaged, or describes another
- * kind of tokenizer. */
 struct tokenizer *tokenizer_load(const char *model_folder, error *err);
 
 /* As tokenizer_load, from vocab.json, merges.txt and tokenizer_config.json even
@@ -42,8 +35,5 @@ int32_t tokenizer_special(const struct tokenizer *t, const char *content);
  * rows) add nothing, as in the reference. */
 bool tokenizer_decode(const struct tokenizer *t, const int32_t *ids, size_t count,
                       bool skip_special, text *out, error *err);
-
-bool token_push(struct token_list *list, int32_t id, error *err);
-void token_list_free(struct token_list *list);
 
 #endif

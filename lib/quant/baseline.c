@@ -8,10 +8,17 @@
 
 enum { MAX_MANIFEST_BYTES = 256 << 20 };
 
+bool is_candidate(const struct scored_group *group)
+{
+	return group->format_count > 1;
+}
+
 static int compare_groups(const void *left, const void *right, void *context)
 {
 	const struct scored_group *groups = context;
 	int a = *(const int *)left, b = *(const int *)right;
+	if (is_candidate(&groups[a]) != is_candidate(&groups[b]))
+		return is_candidate(&groups[a]) ? -1 : 1;
 	if (groups[a].importance != groups[b].importance)
 		return groups[a].importance < groups[b].importance ? -1 : 1;
 	return a - b;

@@ -35,7 +35,12 @@ struct baseline {
 	arena memory;
 };
 
-/* Ascending importance, ties in module order; fills rank and ranking. */
+/* Whether there is a choice of formats. ModelOpt's manifests also list the groups
+ * that its search was told to leave alone, with FORMAT_NONE only. */
+bool is_candidate(const struct scored_group *group);
+
+/* Ascending importance, ties in module order, what is no candidate last; fills rank
+ * and ranking. */
 bool rank_groups(struct baseline *b, error *err);
 
 bool baseline_read(struct baseline *b, const char *path, error *err);

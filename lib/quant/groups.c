@@ -5,22 +5,23 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "lib/checkpoint/fused.h"
+
 #define SUFFIX ".quant_recipe"
 
-/* Which last name components belong together, and what they are. */
+/* What a linear is by the last component of its name. */
 static const struct {
 	const char *leaf;
-	const char *fused; /* members of one parent with the same mark form a group */
 	enum group_kind kind;
 } LEAVES[] = {
-	{ "q_proj", "qkv", KIND_QKV },
-	{ "k_proj", "qkv", KIND_QKV },
-	{ "v_proj", "qkv", KIND_QKV },
-	{ "gate_proj", "gate_up", KIND_GATE_UP },
-	{ "up_proj", "gate_up", KIND_GATE_UP },
-	{ "qkv", NULL, KIND_QKV },
-	{ "o_proj", NULL, KIND_O },
-	{ "down_proj", NULL, KIND_DOWN },
+	{ "q_proj", KIND_QKV },
+	{ "k_proj", KIND_QKV },
+	{ "v_proj", KIND_QKV },
+	{ "qkv", KIND_QKV },
+	{ "gate_proj", KIND_GATE_UP },
+	{ "up_proj", KIND_GATE_UP },
+	{ "o_proj", KIND_O },
+	{ "down_proj", KIND_DOWN },
 };
 
 const char *group_kind_name(enum group_kind kind)
@@ -31,22 +32,6 @@ const char *group_kind_name(enum group_kind kind)
 	return names[kind];
 }
 
-static const char *leaf_of(const char *name)
-{
-	const char *dot = strrchr(name, '.');
-	return dot ? dot + 1 : name;
-}
-
-/* Index into LEAVES, or -1. */
-static int find_leaf(const char *name)
-{
-	const char *leaf = leaf_of(name);
-	for (int i = 0; i < (int)(sizeof LEAVES / sizeof LEAVES[0]); i++)
-		if (strcmp(leaf, LEAVES[i].leaf) == 0)
-			return i;
-	return -1;
-}
-
 bool group_exportable(const char *name)
 {
 	return strstr(name, "patch_embed") == NULL;
@@ -54,25 +39,14 @@ bool group_exportable(const char *name)
 
 static enum group_kind kind_of(const char *name)
 {
-	int leaf = find_leaf(name);
-	if (leaf >= 0)
-		return LEAVES[leaf].kind;
+	for (size_t i = 0; i < sizeof LEAVES / sizeof LEAVES[0]; i++)
+		if (strcmp(name_leaf(name), LEAVES[i].leaf) == 0)
+			return LEAVES[i].kind;
 	if (strcmp(name, "lm_head") == 0)
 		return KIND_HEAD;
 	if (!group_exportable(name))
 		return KIND_PATCH_EMBED;
 	return strstr(name, "merger") ? KIND_MERGER : KIND_O;
-}
-
-/* True when both linears fuse into one matrix. */
-static bool fuses_with(const char *a, const char *b)
-{
-	int leaf_a = find_leaf(a), leaf_b = find_leaf(b);
-	if (leaf_a < 0 || leaf_b < 0 || !LEAVES[leaf_a].fused || !LEAVES[leaf_b].fused)
-		return false;
-	size_t parent_a = (size_t)(leaf_of(a) - a), parent_b = (size_t)(leaf_of(b) - b);
-	return strcmp(LEAVES[leaf_a].fused, LEAVES[leaf_b].fused) == 0 &&
-	       parent_a == parent_b && strncmp(a, b, parent_a) == 0;
 }
 
 static int block_of(const char *name)
@@ -122,7 +96,7 @@ bool make_groups(const struct linear_shape *linears, int linear_count,
 			group->weights += (int64_t)linears[i].out * linears[i].in;
 			i++;
 		} while (i < linear_count && group->member_count < MAX_MEMBERS &&
-		         fuses_with(linears[i - 1].name, linears[i].name));
+		         modules_fuse(linears[i - 1].name, linears[i].name));
 		if (!excluded(group, linears, exclude, exclude_count))
 			count++;
 	}

@@ -1,6 +1,7 @@
 /* Groups: the linears that must share a format, because servers fuse them into
  * one matrix ({q,k,v} and {gate,up}); every other linear is a group by itself.
- * Rules: modelopt/torch/quantization/algorithms.py, grouping rules. */
+ * Which fuse is lib/checkpoint/fused.h's to say; ModelOpt groups them alike
+ * (modelopt/torch/quantization/algorithms.py, grouping rules). */
 #ifndef QUERN_QUANT_GROUPS_H
 #define QUERN_QUANT_GROUPS_H
 

@@ -7,6 +7,14 @@
 
 enum { MAX_COVERAGE_BYTES = 64 << 20 };
 
+static int count_candidates(const struct baseline *b)
+{
+	int count = 0;
+	for (int i = 0; i < b->count; i++)
+		count += is_candidate(&b->groups[i]);
+	return count;
+}
+
 /* ceil(percent/100 * total) without being misled by the binary value of
  * percent/100: 10 % of 30 is 3, not 4. */
 static int count_for(const struct rule *rule, int total)
@@ -55,10 +63,10 @@ bool slice_baseline(struct coverage *c, const struct baseline *b, const char *sc
 		coverage_free(c);
 		return false;
 	}
-	c->asked = count_for(rule, b->count);
+	c->asked = count_for(rule, count_candidates(b));
 	for (int i = 0; i < c->asked; i++) {
 		int group = b->ranking[i];
-		if (b->groups[group].format_count > 1 && group_exportable(b->groups[group].name)) {
+		if (group_exportable(b->groups[group].name)) {
 			c->keeps[group] = true;
 			c->selected++;
 		}

@@ -9,7 +9,7 @@
 #include "lib/quant/baseline.h"
 
 /* RULE_FULL keeps every group; RULE_TOP_PERCENT the max(1, ceil(percent/100 * N))
- * least sensitive ones. */
+ * least sensitive of the N that are candidates. */
 enum rule_kind { RULE_FULL, RULE_TOP_PERCENT };
 
 struct rule {

@@ -1,0 +1,368 @@
+/* The quantization configs as text: exact entries, the base's bytes kept, and the
+ * layout that ModelOpt itself writes. Whether readers understand them:
+ * test_consumers.c. */
+#include "lib/checkpoint/profile.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "tests/support/decisions.h"
+#include "tests/support/expect_error.h"
+
+static void knows_profiles(void **state)
+{
+	(void)state;
+	enum profile p = PROFILE_UNIVERSAL;
+	assert_true(profile_from_name("modelopt", &p));
+	assert_int_equal(p, PROFILE_MODELOPT);
+	assert_string_equal(profile_name(p), "modelopt");
+	assert_int_equal(profile_scale_dtype(p), DTYPE_F32);
+	assert_int_equal(profile_scale_rank(p), 0);
+	assert_true(profile_from_name("universal", &p));
+	assert_int_equal(p, PROFILE_UNIVERSAL);
+	assert_string_equal(profile_name(p), "universal");
+	assert_int_equal(profile_scale_dtype(p), DTYPE_BF16);
+	assert_int_equal(profile_scale_rank(p), 1);
+	assert_false(profile_from_name("Universal", &p));
+	assert_false(profile_from_name("", &p));
+}
+
+/* ---- Lists ---- */
+
+static void assert_list(const cJSON *list, const char *const *expected)
+{
+	const cJSON *item;
+	int i = 0;
+	assert_true(cJSON_IsArray(list));
+	cJSON_ArrayForEach(item, list) {
+		if (!expected[i])
+			fail_msg("unexpected entry \"%s\"", item->valuestring);
+		assert_string_equal(item->valuestring, expected[i++]);
+	}
+	if (expected[i])
+		fail_msg("missing entry \"%s\"", expected[i]);
+}
+
+static const cJSON *field(const cJSON *object, const char *name)
+{
+	return cJSON_GetObjectItemCaseSensitive(object, name);
+}
+
+static const cJSON *block_of(const struct config_files *files)
+{
+	return field(files->config.root, "quantization_config");
+}
+
+static const cJSON *quantization_of(const struct config_files *files)
+{
+	return field(files->hf_quant_config.root, "quantization");
+}
+
+/* Two blocks, two layers: some of everything BF16. */
+static void decide_some(struct decisions *d)
+{
+	decisions_make(d, 2, 2);
+	decide(d, "*", true);
+	decide(d, "visual.blocks.1.attn.qkv", false);
+	decide(d, "visual.blocks.*.mlp.[gu]*_proj", false);
+	decide(d, "visual.merger.mlp.2", false);
+	decide(d, "language_model.layers.*.self_attn.[qkv]_proj", false);
+	decide(d, "language_model.layers.1.mlp.*", false);
+}
+
+static const char *const some_universal[] = {
+	"re:.*visual\\.patch_embed\\.proj$",
+	"re:.*visual\\.blocks\\.(0|1)\\.mlp\\.(gate|up|gate_up)_proj$",
+	"re:.*visual\\.blocks\\.(1)\\.attn\\.qkv(_proj)?$",
+	"re:.*visual\\.merger\\.mlp\\.2$",
+	"re:.*layers\\.(0|1)\\.self_attn\\.(q|k|v|qkv)_proj$",
+	"re:.*layers\\.(1)\\.mlp\\.(gate|up|gate_up)_proj$",
+	"re:.*layers\\.(1)\\.mlp\\.down_proj$",
+	"lm_head", NULL
+};
+
+static const char *const some_modelopt[] = {
+	"visual.patch_embed.proj",
+	"visual.blocks.0.mlp.gate_proj", "visual.blocks.0.mlp.up_proj",
+	"visual.blocks.1.attn.qkv",
+	"visual.blocks.1.mlp.gate_proj", "visual.blocks.1.mlp.up_proj",
+	"visual.merger.mlp.2",
+	"model.layers.0.self_attn.q_proj", "model.layers.0.self_attn.k_proj",
+	"model.layers.0.self_attn.v_proj", "model.layers.0.self_attn.q*",
+	"model.layers.1.self_attn.q_proj", "model.layers.1.self_attn.k_proj",
+	"model.layers.1.self_attn.v_proj", "model.layers.1.self_attn.q*",
+	"model.layers.1.mlp.gate_proj", "model.layers.1.mlp.up_proj",
+	"model.layers.1.mlp.down_proj",
+	"lm_head", NULL
+};
+
+static void words_lists(void **state)
+{
+	(void)state;
+	struct decisions d;
+	struct config_files files;
+	decide_some(&d);
+	write_configs(&files, PROFILE_UNIVERSAL, &d);
+	assert_list(field(block_of(&files), "ignore"), some_universal);
+	assert_list(field(quantization_of(&files), "exclude_modules"), some_modelopt);
+	free_configs(&files);
+	write_configs(&files, PROFILE_MODELOPT, &d);
+	assert_list(field(block_of(&files), "ignore"), some_modelopt);
+	assert_list(field(quantization_of(&files), "exclude_modules"), some_modelopt);
+	free_configs(&files);
+	decisions_free(&d);
+}
+
+static void names_a_whole_tower(void **state)
+{
+	(void)state;
+	static const char *const universal[] = { "re:.*visual\\..*", "lm_head", NULL };
+	static const char *const modelopt[] = { "visual", "visual.*", "lm_head", NULL };
+	struct decisions d;
+	struct config_files files;
+	decisions_make(&d, 3, 3);
+	decide(&d, "language_model.*", true);
+	write_configs(&files, PROFILE_UNIVERSAL, &d);
+	assert_list(field(block_of(&files), "ignore"), universal);
+	assert_list(field(quantization_of(&files), "exclude_modules"), modelopt);
+	free_configs(&files);
+	decisions_free(&d);
+}
+
+/* ---- Layout ---- */
+
+/* Everything but the lists, as ModelOpt 0.47.0 exported it. */
+static void assert_same_but_list(const cJSON *ours, const cJSON *golden,
+                                 const char *list)
+{
+	cJSON *a = cJSON_Duplicate(ours, true), *b = cJSON_Duplicate(golden, true);
+	text printed_a = { 0 }, printed_b = { 0 };
+	error err;
+	cJSON *holder_a = list[0] == 'e' ? cJSON_GetObjectItem(a, "quantization") : a;
+	cJSON *holder_b = list[0] == 'e' ? cJSON_GetObjectItem(b, "quantization") : b;
+	assert_true(cJSON_ReplaceItemInObject(holder_a, list, cJSON_CreateArray()));
+	assert_true(cJSON_ReplaceItemInObject(holder_b, list, cJSON_CreateArray()));
+	assert_true(json_print(a, &printed_a, &err) && json_print(b, &printed_b, &err));
+	assert_string_equal(printed_a.data, printed_b.data);
+	text_free(&printed_a);
+	text_free(&printed_b);
+	cJSON_Delete(a);
+	cJSON_Delete(b);
+}
+
+static void has_modelopts_layout(void **state)
+{
+	(void)state;
+	struct decisions d;
+	struct config_files files;
+	json_doc golden;
+	error err;
+	if (!json_load(&golden, "tests/golden/demo/export.top50.float32.cpu.json", 1 << 22,
+	               &err))
+		fail_msg("%s", err.text);
+	decide_some(&d);
+	for (enum profile p = PROFILE_UNIVERSAL; p <= PROFILE_MODELOPT; p++) {
+		write_configs(&files, p, &d);
+		assert_same_but_list(files.hf_quant_config.root,
+		                     field(golden.root, "hf_quant_config"), "exclude_modules");
+		if (p == PROFILE_MODELOPT)
+			assert_same_but_list(block_of(&files),
+			                     field(golden.root, "quantization_config"), "ignore");
+		free_configs(&files);
+	}
+	json_free(&golden);
+	decisions_free(&d);
+}
+
+static void words_compressed_tensors(void **state)
+{
+	(void)state;
+	static const char expected[] =
+		"{\n  \"quantization_config\": {\n"
+		"    \"config_groups\": {\n"
+		"      \"group_0\": {\n"
+		"        \"input_activations\": {\n"
+		"          \"dynamic\": false,\n"
+		"          \"num_bits\": 8,\n"
+		"          \"type\": \"float\",\n"
+		"          \"strategy\": \"tensor\",\n"
+		"          \"symmetric\": true\n"
+		"        },\n"
+		"        \"output_activations\": null,\n"
+		"        \"targets\": [\n"
+		"          \"Linear\"\n"
+		"        ],\n"
+		"        \"weights\": {\n"
+		"          \"dynamic\": false,\n"
+		"          \"num_bits\": 8,\n"
+		"          \"type\": \"float\",\n"
+		"          \"strategy\": \"tensor\",\n"
+		"          \"symmetric\": true\n"
+		"        }\n"
+		"      }\n"
+		"    },\n"
+		"    \"format\": \"float-quantized\",\n"
+		"    \"global_compression_ratio\": null,\n"
+		"    \"ignore\": [\n"
+		"      \"re:.*visual\\\\.patch_embed\\\\.proj$\",\n"
+		"      \"lm_head\"\n"
+		"    ],\n"
+		"    \"kv_cache_scheme\": null,\n"
+		"    \"quant_method\": \"compressed-tensors\",\n"
+		"    \"quantization_status\": \"compressed\"\n"
+		"  }\n}";
+	struct decisions d;
+	json_doc base;
+	text out = { 0 };
+	error err;
+	decisions_make(&d, 2, 2);
+	decide(&d, "*", true);
+	parse_json(&base, "config.json", "{}");
+	if (!print_config(PROFILE_UNIVERSAL, &base, d.modules, d.count, &out, &err))
+		fail_msg("%s", err.text);
+	assert_string_equal(out.data, expected);
+	text_free(&out);
+	json_free(&base);
+	decisions_free(&d);
+}
+
+/* ---- The base's text ---- */
+
+/* The base with the config, and what stands before and after the config in it. */
+static void assert_placed(const char *base_text, const char *before, const char *after)
+{
+	struct decisions d;
+	json_doc base, result;
+	text out = { 0 };
+	error err;
+	decisions_make(&d, 1, 1);
+	parse_json(&base, "config.json", "%s", base_text);
+	if (!print_config(PROFILE_MODELOPT, &base, d.modules, d.count, &out, &err))
+		fail_msg("%s", err.text);
+	assert_true(out.length > strlen(before) + strlen(after));
+	assert_memory_equal(out.data, before, strlen(before));
+	assert_string_equal(out.data + out.length - strlen(after), after);
+	if (!json_parse(&result, "result", out.data, out.length, &err))
+		fail_msg("%s", err.text);
+	assert_string_equal(
+		field(field(result.root, "quantization_config"), "quant_algo")->valuestring,
+		"FP8");
+	json_free(&result);
+	json_free(&base);
+	text_free(&out);
+	decisions_free(&d);
+}
+
+#define KEY "\"quantization_config\": "
+
+static void keeps_the_base(void **state)
+{
+	(void)state;
+	assert_placed("{}", "{\n  " KEY "{\n    \"config_groups\"", "  }\n}");
+	assert_placed(" {\n} \n", " {\n  " KEY "{", "}\n\n} \n");
+	assert_placed("{\"a\":1}", "{\"a\":1,\n  " KEY "{", "\n  }}");
+	assert_placed("{\n  \"a\": [0.0, 1e-06, 9007199254740993],\n  \"b\": {\"c\": {}}\n}\n",
+	              "{\n  \"a\": [0.0, 1e-06, 9007199254740993],\n  \"b\": {\"c\": {}},\n  "
+	              KEY "{", "\"quant_method\": \"modelopt\"\n  }\n}\n");
+}
+
+static void replaces_a_config(void **state)
+{
+	(void)state;
+	assert_placed("{\"a\": 0.0, \"quantization_config\": {\"x\": [1, 2]}, \"b\": 2}",
+	              "{\"a\": 0.0, " KEY "{\n    \"config_groups\"", "\n  }, \"b\": 2}");
+	assert_placed("{\"quantization_config\" : null}", "{\"quantization_config\" : {",
+	              "\n  }}");
+	/* One of that name elsewhere is not it. */
+	assert_placed("{\"a\": {\"quantization_config\": 1}}",
+	              "{\"a\": {\"quantization_config\": 1},\n  " KEY "{", "\n  }}");
+}
+
+static void keeps_the_demos_config(void **state)
+{
+	(void)state;
+	json_doc base;
+	error err;
+	if (!json_load(&base, "demo/tiny-qwen2_5-vl/config.json", 1 << 20, &err))
+		fail_msg("%s", err.text);
+	char *before = strndup(base.text, base.size - strlen("\n}"));
+	assert_non_null(before);
+	assert_placed(base.text, before, "\n  }\n}");
+	free(before);
+	json_free(&base);
+}
+
+/* ---- Refusals ---- */
+
+static void expect_refusal(const struct decisions *d, const char *a, const char *b)
+{
+	json_doc base;
+	text out = { 0 };
+	error err;
+	parse_json(&base, "config.json", "{}");
+	for (enum profile p = PROFILE_UNIVERSAL; p <= PROFILE_MODELOPT; p++) {
+		assert_false(print_config(p, &base, d->modules, d->count, &out, &err));
+		expect_error(&err, EXIT_INTERNAL, a, b, NULL);
+		assert_false(print_hf_quant_config(p, d->modules, d->count, &out, &err));
+		expect_error(&err, EXIT_INTERNAL, a, b, NULL);
+	}
+	assert_int_equal(out.length, 0);
+	json_free(&base);
+}
+
+static void refuses_what_no_reader_loads(void **state)
+{
+	(void)state;
+	struct decisions d;
+	decisions_make(&d, 2, 12);
+	decide(&d, "language_model.layers.11.self_attn.k_proj", true);
+	expect_refusal(&d, "language_model.layers.11.self_attn.q_proj",
+	               "language_model.layers.11.self_attn.k_proj");
+	decide(&d, "*", true);
+	decide(&d, "visual.blocks.1.mlp.up_proj", false);
+	expect_refusal(&d, "visual.blocks.1.mlp.gate_proj", "visual.blocks.1.mlp.up_proj");
+	decide(&d, "*", true);
+	d.modules[0].quantised = true;
+	expect_refusal(&d, "visual.patch_embed.proj", "FP8");
+	d.modules[0].quantised = false;
+	d.modules[d.count - 1].quantised = true;
+	expect_refusal(&d, "lm_head", "FP8");
+	decisions_free(&d);
+}
+
+static void refuses_a_base_that_is_no_object(void **state)
+{
+	(void)state;
+	struct decisions d;
+	json_doc base;
+	text out = { 0 };
+	error err;
+	decisions_make(&d, 1, 1);
+	parse_json(&base, "folder/config.json", "[]");
+	assert_false(print_config(PROFILE_UNIVERSAL, &base, d.modules, d.count, &out, &err));
+	expect_error(&err, EXIT_BAD_INPUT, "folder/config.json:1:1", "an object", NULL);
+	json_free(&base);
+	decisions_free(&d);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(knows_profiles),
+		cmocka_unit_test(words_lists),
+		cmocka_unit_test(names_a_whole_tower),
+		cmocka_unit_test(has_modelopts_layout),
+		cmocka_unit_test(words_compressed_tensors),
+		cmocka_unit_test(keeps_the_base),
+		cmocka_unit_test(replaces_a_config),
+		cmocka_unit_test(keeps_the_demos_config),
+		cmocka_unit_test(refuses_what_no_reader_loads),
+		cmocka_unit_test(refuses_a_base_that_is_no_object),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
