@@ -7,6 +7,11 @@
 
 enum { MAX_COVERAGE_BYTES = 64 << 20 };
 
+static bool can_keep(const struct scored_group *group)
+{
+	return is_candidate(group) && group_exportable(group->name);
+}
+
 static int count_candidates(const struct baseline *b)
 {
 	int count = 0;
@@ -22,7 +27,9 @@ static int count_for(const struct rule *rule, int total)
 	if (rule->kind == RULE_FULL)
 		return total;
 	int count = (int)ceil(rule->percent * total / 100.0 - 1e-9);
-	return count < 1 ? 1 : count > total ? total : count;
+	if (count < 1)
+		count = 1;
+	return count < total ? count : total;
 }
 
 static bool start_coverage(struct coverage *c, const struct baseline *b,
@@ -66,7 +73,7 @@ bool slice_baseline(struct coverage *c, const struct baseline *b, const char *sc
 	c->asked = count_for(rule, count_candidates(b));
 	for (int i = 0; i < c->asked; i++) {
 		int group = b->ranking[i];
-		if (group_exportable(b->groups[group].name)) {
+		if (can_keep(&b->groups[group])) {
 			c->keeps[group] = true;
 			c->selected++;
 		}
@@ -162,8 +169,9 @@ static bool read_names(struct coverage *c, const struct baseline *b,
 			return json_fail(doc, item, err, "group \"%s\" is named twice",
 			                 item->valuestring);
 		seen[group] = true;
-		c->keeps[group] = keep;
-		c->selected += keep;
+		c->asked += keep;
+		c->keeps[group] = keep && can_keep(&b->groups[group]);
+		c->selected += c->keeps[group];
 	}
 	return true;
 }
@@ -193,7 +201,8 @@ static bool read_coverage(struct coverage *c, const struct baseline *b,
 			return json_fail(doc, doc->root, err,
 			                 "group \"%s\" of baseline %s is neither selected nor dropped",
 			                 b->groups[i].name, b->name);
-	c->asked = asked >= 0 ? (int)asked : c->selected;
+	if (asked >= 0)
+		c->asked = (int)asked;
 	finish_coverage(c, b);
 	return true;
 }

@@ -45,8 +45,9 @@ bool print_coverage(const struct coverage *c, const struct baseline *b,
                     const char *baseline_folder, const char *manifest_file, text *out,
                     error *err);
 
-/* Reads a coverage manifest (quern's or the original drivers') against the
- * baseline it was cut from: the names must be the baseline's, each once. */
+/* Reads a coverage manifest (quern's or the original drivers', who also selected
+ * what no consumer can load: it is dropped here) against the baseline it was cut
+ * from: the names must be the baseline's, each once. */
 bool coverage_read(struct coverage *c, const struct baseline *b, const char *path,
                    error *err);
 
