@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "kernels/convert.h"
+#include "lib/base/pages.h"
 #include "lib/base/text.h"
 #include "lib/model/expand.h"
 #include "lib/model/linears.h"
@@ -283,7 +284,7 @@ static bool make_resident(struct model *m, size_t resident_bytes, error *err)
 			floats += padded(m->linears[i].tensor);
 	if (floats > resident_bytes / sizeof(float))
 		return true;
-	parts->resident = aligned_alloc(64, floats * sizeof(float));
+	parts->resident = pages_alloc(floats * sizeof(float));
 	if (!parts->resident)
 		return fail_memory(err, "the weights", floats * sizeof(float));
 	float *cursor = parts->resident;

@@ -1,27 +1,29 @@
-/* A list of slabs, used from the front of the newest; see workspace.h. */
+/* A list of slabs, used from front to back by every run; see workspace.h. */
 #include "lib/model/workspace.h"
 
 #include <stdint.h>
 #include <stdlib.h>
 
-enum { ALIGNMENT = 64, SMALLEST_SLAB = 1 << 20 };
+#include "lib/base/pages.h"
+
+enum { ALIGNMENT = 64, SMALLEST_SLAB = 2 << 20 };
 
 struct slab {
-	struct slab *older;
-	size_t size; /* bytes after the header */
+	struct slab *next;
+	size_t size; /* bytes, this header included */
 };
 
 struct workspace {
-	struct slab *newest;
-	size_t used;  /* bytes of the newest slab */
+	struct slab *first, *current; /* pieces are taken from `current` */
+	size_t used;  /* bytes of `current` */
 	size_t total; /* bytes of all slabs */
 	size_t tape_bytes;
 	size_t refused; /* bytes that could not be had; 0: none */
 };
 
-static size_t header_bytes(void)
+static size_t round_up(size_t bytes)
 {
-	return (sizeof(struct slab) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+	return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
 }
 
 struct workspace *workspace_new(error *err)
@@ -35,48 +37,49 @@ struct workspace *workspace_new(error *err)
 	return w;
 }
 
-static void free_slabs(struct workspace *w)
-{
-	while (w->newest) {
-		struct slab *older = w->newest->older;
-		free(w->newest);
-		w->newest = older;
-	}
-	w->total = w->used = 0;
-}
-
 void workspace_free(struct workspace *w)
 {
-	if (!w)
-		return;
-	free_slabs(w);
+	while (w && w->first) {
+		struct slab *next = w->first->next;
+		free(w->first);
+		w->first = next;
+	}
 	free(w);
 }
 
-/* `bytes` is a multiple of ALIGNMENT. */
-static bool add_slab(struct workspace *w, size_t bytes)
+static void enter_slab(struct workspace *w, struct slab *slab)
 {
-	struct slab *slab = aligned_alloc(ALIGNMENT, header_bytes() + bytes);
-	if (!slab)
-		return false;
-	slab->older = w->newest;
-	slab->size = bytes;
-	w->newest = slab;
-	w->total += bytes;
-	w->used = 0;
-	return true;
+	w->current = slab;
+	w->used = round_up(sizeof *slab);
 }
 
 void workspace_begin(struct workspace *w)
 {
-	w->used = 0;
 	w->refused = 0;
-	if (!w->newest || !w->newest->older)
-		return;
-	size_t total = w->total;
-	free_slabs(w);
-	/* If this fails, the takes to come will find slabs or say so. */
-	(void)add_slab(w, total);
+	if (w->first)
+		enter_slab(w, w->first);
+}
+
+/* A slab after the last, as large as all before it together, so that few are ever
+ * needed; pages that no run reaches cost nothing. */
+static bool add_slab(struct workspace *w, size_t bytes)
+{
+	size_t least = w->total > SMALLEST_SLAB ? w->total : SMALLEST_SLAB;
+	size_t needed = round_up(sizeof(struct slab)) + bytes;
+	size_t size = needed > least ? needed : least;
+	struct slab *slab = pages_alloc(size);
+	if (!slab && size > needed)
+		slab = pages_alloc(size = needed);
+	if (!slab)
+		return false;
+	*slab = (struct slab){ .size = size };
+	if (w->current)
+		w->current->next = slab;
+	else
+		w->first = slab;
+	w->total += size;
+	enter_slab(w, slab);
+	return true;
 }
 
 void *workspace_take(struct workspace *w, size_t count, size_t size)
@@ -85,13 +88,14 @@ void *workspace_take(struct workspace *w, size_t count, size_t size)
 		w->refused = w->refused ? w->refused : SIZE_MAX;
 		return NULL;
 	}
-	size_t bytes = (count * size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-	size_t left = w->newest ? w->newest->size - w->used : 0;
-	if (bytes > left && !add_slab(w, bytes > SMALLEST_SLAB ? bytes : SMALLEST_SLAB)) {
+	size_t bytes = round_up(count * size);
+	while (w->current && w->current->size - w->used < bytes && w->current->next)
+		enter_slab(w, w->current->next);
+	if ((!w->current || w->current->size - w->used < bytes) && !add_slab(w, bytes)) {
 		w->refused = bytes;
 		return NULL;
 	}
-	char *piece = (char *)w->newest + header_bytes() + w->used;
+	char *piece = (char *)w->current + w->used;
 	w->used += bytes;
 	return piece;
 }

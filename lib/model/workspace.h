@@ -8,7 +8,7 @@
 
 #include "lib/model/qwen.h"
 
-/* Forgets everything taken; what was one slab short is one slab now. */
+/* Forgets everything taken; the memory stays, for the next run to take again. */
 void workspace_begin(struct workspace *w);
 
 /* count * size bytes at a multiple of 64, not cleared. Returns NULL when memory is

@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "kernels/matmul.h"
 #include "lib/model/workspace.h"
@@ -225,19 +226,25 @@ static void test_workspace(void **state)
 	(void)state;
 	assert_non_null(w);
 	assert_int_equal(workspace_tape(w), TAPE_BYTES);
-	for (int i = 0; i < 5; i++)
-		assert_non_null(workspace_take(w, MIB, 3));
+	char *pieces[9];
+	for (int i = 0; i < 9; i++) {
+		pieces[i] = workspace_take(w, MIB / 2 * (size_t)(i + 1), 1);
+		assert_true(pieces[i] && (uintptr_t)pieces[i] % 64 == 0);
+		memset(pieces[i], i, MIB / 2 * (size_t)(i + 1));
+	}
+	for (int i = 0; i < 9; i++) /* no piece lies in another */
+		for (size_t at = 0; at < MIB / 2 * (size_t)(i + 1); at++)
+			assert_true(pieces[i][at] == i);
 	workspace_begin(w);
-	/* Now one piece: what was taken in slabs lies side by side. */
-	char *first = workspace_take(w, 3 * MIB, 1), *second = workspace_take(w, 1, 3 * MIB);
-	assert_true(second == first + 3 * MIB && (uintptr_t)first % 64 == 0);
+	for (int i = 0; i < 9; i++) /* nothing new is allocated */
+		assert_true(workspace_take(w, MIB / 2, (size_t)(i + 1)) == pieces[i]);
 	assert_true(workspace_ok(w, &err));
 	assert_null(workspace_floats(w, SIZE_MAX / 8, 3));
 	assert_null(workspace_take(w, 1, 1)); /* once refused, always, until the next run */
 	assert_false(workspace_ok(w, &err));
 	assert_int_equal(err.code, EXIT_ENVIRONMENT);
 	workspace_begin(w);
-	assert_true(workspace_take(w, 1, 1) == first);
+	assert_true(workspace_take(w, 1, 1) == pieces[0]);
 	assert_true(workspace_ok(w, &err));
 	workspace_free(w);
 	workspace_free(NULL);
