@@ -18,6 +18,10 @@ static bool write_report(const char *out, const struct verified *v, error *err)
 	tree_number(&tree, tree.root, "groups_selected", v->groups_selected);
 	tree_number(&tree, tree.root, "groups_total", v->groups_total);
 	tree_number(&tree, tree.root, "delivered_bits", v->bits);
+	cJSON *lost = tree_object(&tree, tree.root, "fp8_linears_lost");
+	for (int c = 0; c < CONSUMER_COUNT; c++)
+		if (v->lost[c] >= 0)
+			tree_number(&tree, lost, consumer_name((enum consumer)c), v->lost[c]);
 	bool ok = tree_finish(&tree, &printed, err) &&
 	          write_file(out, printed.data, printed.length, err);
 	text_free(&printed);

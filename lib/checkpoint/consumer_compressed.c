@@ -27,8 +27,12 @@ static const char *skip_set(const char *at)
 static bool is_common_regex(const char *at)
 {
 	bool repeatable = false; /* something stands before that '*' could repeat */
+	int open = 0;            /* groups */
 	while (*at) {
 		char c = *at++;
+		open += (c == '(') - (c == ')');
+		if (open < 0)
+			return false;
 		if (strchr("*+?", c)) {
 			if (!repeatable)
 				return false;
@@ -47,7 +51,7 @@ static bool is_common_regex(const char *at)
 			repeatable = !strchr("(|^$", c);
 		}
 	}
-	return true;
+	return open == 0;
 }
 
 static bool compile_regex(struct list_entry *entry, const json_doc *doc,

@@ -5,8 +5,9 @@
  * precision mostly loads without a word and answers nonsense. So their rules stand
  * here as code, and `verify` asks them about every linear of every checkpoint.
  *
- * Rules read in: vLLM 0.32.0, SGLang 0.5.23, compressed-tensors 0.17.0 and 0.20.0
- * under transformers 5.17.0, TensorRT-LLM's main branch of 2026. */
+ * Rules as of vLLM 0.32.0, SGLang 0.5.23, compressed-tensors 0.17.0 and 0.20.0 under
+ * transformers 5.17.0, and TensorRT-LLM's main branch of 2026 (model_config.py at
+ * 008e0af). */
 #ifndef QUERN_CHECKPOINT_CONSUMERS_H
 #define QUERN_CHECKPOINT_CONSUMERS_H
 

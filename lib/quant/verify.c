@@ -325,6 +325,13 @@ static bool verify_manifests(struct verifier *v, error *err)
 
 /* ---- consumers ---- */
 
+/* The universal profile speaks to everybody, ModelOpt's to those that know it. */
+static bool must_read(const struct verifier *v, enum consumer c)
+{
+	return v->profile == PROFILE_UNIVERSAL || c == CONSUMER_VLLM_MODELOPT ||
+	       c == CONSUMER_SGLANG_MODELOPT || c == CONSUMER_TENSORRT_LLM;
+}
+
 static bool verify_consumers(const struct verifier *v, error *err)
 {
 	struct consumer_rules *rules = NULL;
@@ -335,10 +342,14 @@ static bool verify_consumers(const struct verifier *v, error *err)
 		decisions[i] = (struct module_decision){ v->linears[i].name, v->fp8[i] };
 	bool ok = consumer_open(&rules, &v->config, &v->hf_quant, err);
 	for (int c = 0; ok && c < CONSUMER_COUNT; c++) {
-		int lost;
 		if (consumer_reads(rules, (enum consumer)c))
 			ok = consumer_check(rules, (enum consumer)c, decisions, v->linear_count,
-			                    &lost, err);
+			                    &v->done->lost[c], err);
+		else if (must_read(v, (enum consumer)c))
+			ok = fail(err, EXIT_BAD_INPUT, "%s: neither configuration says anything to %s",
+			          v->folder, consumer_name((enum consumer)c));
+		else
+			v->done->lost[c] = -1;
 	}
 	consumer_close(rules);
 	free(decisions);

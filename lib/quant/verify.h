@@ -6,12 +6,16 @@
 #include <stdint.h>
 
 #include "lib/base/error.h"
+#include "lib/checkpoint/consumers.h"
 
 /* What was checked, for the report. */
 struct verified {
 	int files, tensors, fp8_linears, groups_selected, groups_total;
 	int64_t bytes;
 	double bits;
+	/* FP8 linears that a consumer keeps in BF16 whatever it is told; -1: it does not
+	 * read this profile. */
+	int lost[CONSUMER_COUNT];
 };
 
 /* Fails on the first broken promise, naming file and place. The promises:
