@@ -39,7 +39,8 @@ static inline float round_magnitude(float magnitude)
 static inline float round_to_fp8(float x)
 {
 	uint32_t sign = bits_of(x) & 0x80000000u;
-	float rounded = float_of(bits_of(round_magnitude(float_of(bits_of(x) & 0x7FFFFFFFu))) | sign);
+	float magnitude = float_of(bits_of(x) & 0x7FFFFFFFu);
+	float rounded = float_of(bits_of(round_magnitude(magnitude)) | sign);
 	return x == x ? rounded : x;
 }
 

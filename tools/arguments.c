@@ -39,7 +39,7 @@ void data_options(struct data_arguments *a, struct option *options)
 bool part_parse(const char *share, int *part, int *parts, error *err)
 {
 	char rest;
-	if (sscanf(share, "%d/%d%c", part, parts, &rest) == 2 && *part >= 0 && *parts > *part)
+	if (sscanf(share, "%9d/%9d%c", part, parts, &rest) == 2 && *part >= 0 && *parts > *part)
 		return true;
 	return fail(err, EXIT_USAGE, "--part: expected I/N with 0 <= I < N, found \"%s\"", share);
 }

@@ -63,7 +63,11 @@ char *arena_printf(arena *a, error *err, const char *format, ...)
 	va_copy(again, args);
 	int length = vsnprintf(NULL, 0, format, args);
 	va_end(args);
-	char *text = length < 0 ? NULL : arena_alloc(a, (size_t)length + 1, 1, err);
+	char *text = NULL;
+	if (length < 0)
+		fail(err, EXIT_INTERNAL, "cannot format \"%s\"", format);
+	else
+		text = arena_alloc(a, (size_t)length + 1, 1, err);
 	if (text)
 		vsnprintf(text, (size_t)length + 1, format, again);
 	va_end(again);

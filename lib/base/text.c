@@ -2,12 +2,15 @@
 #include "lib/base/text.h"
 
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 static bool make_room(text *t, size_t extra)
 {
+	if (extra > SIZE_MAX / 4 - t->length)
+		t->failed = true;
 	if (t->failed)
 		return false;
 	if (t->capacity - t->length > extra)
@@ -46,7 +49,8 @@ void text_printf(text *t, const char *format, ...)
 	va_copy(again, args);
 	int length = vsnprintf(NULL, 0, format, args);
 	va_end(args);
-	if (length >= 0 && make_room(t, (size_t)length)) {
+	t->failed |= length < 0;
+	if (make_room(t, length < 0 ? 0 : (size_t)length)) {
 		vsnprintf(t->data + t->length, (size_t)length + 1, format, again);
 		t->length += (size_t)length;
 	}

@@ -46,6 +46,13 @@ static bool fill_template(text *out, const char *path, const char *template,
 	return text_ok(out, err);
 }
 
+/* What a ninja variable is set to that shall hold `value`. */
+static void add_value(text *out, const char *value)
+{
+	for (; *value; value++)
+		text_puts(out, *value == '$' ? "$$" : (char[]){ *value, 0 });
+}
+
 static void emit_help(text *out, const struct catalog *c)
 {
 	text_puts(out, "targets:\n"
@@ -68,21 +75,24 @@ static void emit_help(text *out, const struct catalog *c)
 bool emit_graph(struct emitted *e, const struct plan *plan,
                 const struct tree_settings *settings, error *err)
 {
-	text edges = { 0 }, workers = { 0 };
+	text edges = { 0 }, workers = { 0 }, launch = { 0 }, compiler = { 0 };
 	char *template = NULL;
 	size_t size;
 	*e = (struct emitted){ 0 };
 	text_printf(&workers, "%lld", (long long)settings->workers);
+	add_value(&launch, settings->launch);
+	add_value(&compiler, settings->compiler);
 	bool one = settings->workers == 1;
 	bool ok = read_file(settings->template, MAX_TEMPLATE_BYTES, &template, &size, err) &&
 	          emit_programs(&edges, err) && emit_data(e, &edges, plan, settings, err) &&
-	          text_ok(&edges, err) && text_ok(&workers, err);
+	          text_ok(&edges, err) && text_ok(&workers, err) && text_ok(&launch, err) &&
+	          text_ok(&compiler, err);
 	if (ok) {
 		/* A single worker owns the terminal and shows its own progress. */
 		const struct mark marks[] = {
 			{ "@OUT@", settings->out },
-			{ "@LAUNCH@", settings->launch },
-			{ "@CC@", settings->compiler },
+			{ "@LAUNCH@", launch.data ? launch.data : "" },
+			{ "@CC@", compiler.data ? compiler.data : "" },
 			{ "@WORKERS@", workers.data },
 			{ "@CONFIGURE@", settings->configure },
 			{ "@HEAVY_POOL@", one ? "console" : "work" },
@@ -96,6 +106,8 @@ bool emit_graph(struct emitted *e, const struct plan *plan,
 	free(template);
 	text_free(&edges);
 	text_free(&workers);
+	text_free(&launch);
+	text_free(&compiler);
 	if (!ok)
 		emitted_free(e);
 	return ok;

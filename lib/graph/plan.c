@@ -7,6 +7,7 @@
 #include "lib/base/file.h"
 #include "lib/checkpoint/safetensors.h"
 #include "lib/data/samples.h"
+#include "lib/model/expand.h"
 
 static int64_t smaller(int64_t a, int64_t b)
 {
@@ -57,7 +58,8 @@ static bool check_exportable(const struct planned_baseline *p, const struct cata
 	return true;
 }
 
-/* The tensors must be there in the shapes the configuration implies. */
+/* The tensors must be there in the shapes the configuration implies, of a dtype that
+ * can be quantised. */
 static bool check_shapes(const struct checkpoint *ckpt, const struct linear_shape *linears,
                          int count, const struct model_config *config, error *err)
 {
@@ -77,6 +79,9 @@ static bool check_shapes(const struct checkpoint *ckpt, const struct linear_shap
 			            "%s: %s: expected shape [%d, %d], found %lld elements with "
 			            "first side %lld", t->file, name, linears[i].out, linears[i].in,
 			            (long long)t->elements, t->rank ? (long long)t->shape[0] : 0LL);
+		if (!can_expand(t->dtype))
+			return fail(err, EXIT_BAD_INPUT, "%s: %s: expected BF16, F16 or F32, found %s",
+			            t->file, name, dtype_name(t->dtype));
 	}
 	return true;
 }

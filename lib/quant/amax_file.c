@@ -32,6 +32,17 @@ static int find_linear(const struct linear_shape *linears, int count, const char
 	return -1;
 }
 
+/* What manifests take from the document. */
+static bool check_facts(const json_doc *doc, error *err)
+{
+	const char *key;
+	int64_t samples, cut;
+	return json_text(doc, doc->root, "key", &key, err) &&
+	       json_integer(doc, doc->root, "samples", 1, INT64_MAX, &samples, err) &&
+	       json_integer(doc, doc->root, "cut", 0, INT64_MAX, &cut, err) &&
+	       json_array(doc, doc->root, "skipped", err);
+}
+
 static bool read_values(struct amax_table *table, const struct linear_shape *linears,
                         int count, error *err)
 {
@@ -62,7 +73,7 @@ bool amax_read(struct amax_table *table, const char *path,
 	*table = (struct amax_table){ 0 };
 	if (!json_load(&table->doc, path, MAX_AMAX_BYTES, err))
 		return false;
-	if (read_values(table, linears, count, err))
+	if (check_facts(&table->doc, err) && read_values(table, linears, count, err))
 		return true;
 	amax_free(table);
 	return false;

@@ -12,7 +12,7 @@ bool print_amax(const struct block *merged, text *out, error *err);
 
 /* A calibration as read back. Linears that were not measured have amax -1. */
 struct amax_table {
-	json_doc doc; /* also holds samples, cut and skipped, for manifests */
+	json_doc doc; /* also holds key, samples, cut and skipped, for manifests */
 	float *amax;  /* [linear_count] */
 	arena memory;
 };

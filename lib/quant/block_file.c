@@ -226,5 +226,7 @@ bool merge_blocks(struct block_list *list, enum block_kind kind, struct block *o
 			else if (b->values[v] > out->values[v])
 				out->values[v] = b->values[v];
 	}
-	return true;
+	return out->samples > 0 ||
+	       fail(err, EXIT_BAD_INPUT, "expected at least one sample in all blocks together, "
+	            "found %d skipped", skipped);
 }

@@ -51,7 +51,7 @@ void block_list_free(struct block_list *list);
 
 /* All blocks as one, merged in order; lives in list's memory. Its key is the digest
  * of their keys: it stands for the weights, the tokenizer, the list of samples and
- * the tool they were all measured with. */
+ * the tool they were all measured with. Fails if every sample was skipped. */
 bool merge_blocks(struct block_list *list, enum block_kind kind, struct block *out,
                   error *err);
 

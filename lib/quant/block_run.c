@@ -5,7 +5,9 @@
  * number of threads changes nothing. */
 #include "lib/quant/block_run.h"
 
+#include <math.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -33,7 +35,8 @@ struct runner {
 	const struct measurement *m;
 	struct source source;
 	struct memo *memo;
-	struct digest sources; /* of the tool */
+	struct digest sources;  /* of the tool */
+	struct key model_key;   /* taken before the model's files were opened */
 	struct model model;
 	struct checkpoint checkpoint;
 	bool model_open;
@@ -133,11 +136,20 @@ static bool open_model(struct runner *r, error *err)
 	return r->m->prepare(r->m->self, &r->model, err);
 }
 
+/* The cores this process may use: taskset and cluster schedulers allow it some. */
+static int count_cores(void)
+{
+	cpu_set_t allowed;
+	long cores = sched_getaffinity(0, sizeof allowed, &allowed) == 0
+	                     ? CPU_COUNT(&allowed)
+	                     : sysconf(_SC_NPROCESSORS_ONLN); /* more than a set holds */
+	return cores < 1 ? 1 : cores > MAX_THREADS ? MAX_THREADS : (int)cores;
+}
+
 static bool make_workers(struct runner *r, error *err)
 {
-	long cores = sysconf(_SC_NPROCESSORS_ONLN);
 	int64_t most = r->source.settings->block_samples;
-	int count = cores < 1 ? 1 : cores > MAX_THREADS ? MAX_THREADS : (int)cores;
+	int count = count_cores();
 	if (count > most)
 		count = (int)most;
 	r->workers = calloc((size_t)count, sizeof *r->workers);
@@ -163,13 +175,15 @@ static bool make_workers(struct runner *r, error *err)
 
 /* ---- blocks ---- */
 
-static bool block_key(struct runner *r, int64_t index, struct key *key, error *err)
+/* The key of a block of samples measured on the model whose key is given. */
+static bool block_key(struct runner *r, int64_t index, const struct key *model,
+                      struct key *key, error *err)
 {
 	key_begin(key, r->m->tool, &r->sources);
 	key_add(key, "device", "cpu float32");
 	key_addf(key, "block", "%lld", (long long)index);
-	return weights_key(r->source.settings->model, r->memo, key, err) &&
-	       r->m->add_key(r->m->self, key, err) &&
+	text_add(&key->text, model->text.data, model->text.length);
+	return r->m->add_key(r->m->self, key, err) &&
 	       source_key(&r->source, index, r->memo, key, err);
 }
 
@@ -178,14 +192,39 @@ static bool block_key(struct runner *r, int64_t index, struct key *key, error *e
 static bool inputs_unchanged(struct runner *r, int64_t index, const struct edge *e,
                              error *err)
 {
-	struct key again = { 0 };
+	struct key model = { 0 }, again = { 0 };
 	struct digest digest;
-	bool ok = block_key(r, index, &again, err) && key_digest(&again, &digest, err);
+	bool ok = model_key(r->source.settings->model, r->memo, &model, err) &&
+	          text_ok(&model.text, err) && block_key(r, index, &model, &again, err) &&
+	          key_digest(&again, &digest, err);
+	key_free(&model);
 	key_free(&again);
 	if (ok && !digest_equal(&digest, &e->digest))
 		return fail(err, EXIT_BAD_INPUT, "%s: an input of block %lld changed while it was "
 		            "in use; run again", r->source.settings->model, (long long)index);
 	return ok;
+}
+
+/* A model that overflows would otherwise poison every ranking made from it. */
+static bool check_finite(const struct runner *r, int64_t index, const char *what,
+                         double value, error *err)
+{
+	return isfinite(value) ||
+	       fail(err, EXIT_BAD_INPUT, "%s: block %lld: %s: expected a finite number, found "
+	            "%g", r->source.settings->model, (long long)index, what, value);
+}
+
+static double merge_samples(const struct runner *r, int linear)
+{
+	double merged = 0;
+	for (int i = 0; i < r->count; i++) {
+		double value = r->measured[i].values[linear];
+		if (r->m->kind == BLOCK_GRADIENT)
+			merged += value;
+		else if (value > merged)
+			merged = value;
+	}
+	return merged;
 }
 
 /* Merges the samples in their order into arrays of `memory`. */
@@ -209,17 +248,16 @@ static bool gather_block(struct runner *r, int64_t index, const char *key,
 		if (s->skipped)
 			b->skipped[b->skipped_count++] = r->source.rows.rows[r->first + i].image;
 	}
+	if (!check_finite(r, index, "the loss", b->loss, err))
+		return false;
 	for (int l = 0; l < model->linear_count; l++) {
 		if (!r->m->measures(r->m->self, model, l))
 			continue;
-		double merged = 0;
-		for (int i = 0; i < r->count; i++) {
-			double value = r->measured[i].values[l];
-			merged = r->m->kind == BLOCK_GRADIENT ? merged + value
-			         : value > merged            ? value : merged;
-		}
 		b->names[b->count] = model->linears[l].name;
-		b->values[b->count++] = merged;
+		b->values[b->count] = merge_samples(r, l);
+		if (!check_finite(r, index, b->names[b->count], b->values[b->count], err))
+			return false;
+		b->count++;
 	}
 	return true;
 }
@@ -264,7 +302,7 @@ static bool run_block(struct runner *r, const char *tree, int64_t index, const c
 	r->first = index * size;
 	int64_t left = (int64_t)r->source.rows.count - r->first;
 	r->count = (int)(left < size ? left : size);
-	bool ok = block_key(r, index, &key, err);
+	bool ok = block_key(r, index, &r->model_key, &key, err);
 	if (ok && (ok = edge_begin(&e, tree, r->m->tool, target, &key, err))) {
 		bool hit = e.hit;
 		ok = hit ? fetch_block(&e, out, err) : measure_block(r, &e, index, out, err);
@@ -322,6 +360,7 @@ static void close_runner(struct runner *r)
 	}
 	if (r->memo)
 		memo_close(r->memo);
+	key_free(&r->model_key);
 	source_close(&r->source);
 	pthread_mutex_destroy(&r->lock);
 }
@@ -332,9 +371,11 @@ bool run_blocks(const struct source_settings *settings, const struct measurement
 	struct runner r = { .m = m, .lock = PTHREAD_MUTEX_INITIALIZER };
 	char memo_path[PATH_BYTES];
 	matmul_threads(1);
-	bool ok = source_open(&r.source, settings, err) &&
+	bool ok = source_check(settings, err) &&
 	          join_path(memo_path, sizeof memo_path, tree, "state/memo.db", err) &&
 	          tool_sources(&r.sources, err) && (r.memo = memo_open(memo_path, err)) &&
+	          model_key(settings->model, r.memo, &r.model_key, err) &&
+	          text_ok(&r.model_key.text, err) && source_open(&r.source, settings, err) &&
 	          run_part(&r, tree, part, parts, out, err);
 	close_runner(&r);
 	return ok;

@@ -53,16 +53,15 @@ static bool read_word(struct catalog *c, const cJSON *entry, const char *field,
 	return false;
 }
 
-/* A name becomes a folder, a target and a part of file names. */
-static bool check_name(struct catalog *c, const cJSON *entry, error *err)
+/* A name becomes a folder, a target and a part of file names. `place` is what the
+ * error points at. */
+static bool check_name(struct catalog *c, const cJSON *place, const char *name, error *err)
 {
 	static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 	                              "0123456789_-";
-	const char *name = entry->string;
 	size_t length = strlen(name);
-	if (length == 0 || length > 150 || name[0] == '.' || name[0] == '-' ||
-	    strspn(name, allowed) != length)
-		return json_fail(&c->doc, entry, err,
+	if (length == 0 || length > 150 || name[0] == '-' || strspn(name, allowed) != length)
+		return json_fail(&c->doc, place, err,
 		                 "expected a name of letters, digits, '_' and '-', found "
 		                 "\"%.160s\"", name);
 	return true;
@@ -80,13 +79,31 @@ static bool read_models(struct catalog *c, error *err)
 	for (const cJSON *e = section->child; e; e = e->next, model++) {
 		const char *kind = NULL;
 		model->name = e->string;
-		if (!check_name(c, e, err) || !json_only_fields(&c->doc, e, fields, err) ||
+		if (!check_name(c, e, e->string, err) || !json_only_fields(&c->doc, e, fields, err) ||
 		    !json_text(&c->doc, e, "path", &model->path, err) ||
 		    !json_text(&c->doc, e, "kind", &kind, err) ||
 		    !read_word(c, e, "kind", kinds, &kind, err) ||
 		    !json_boolean_or(&c->doc, e, "stand_in", &model->stand_in, err))
 			return false;
 	}
+	return true;
+}
+
+/* Where an error about a field points that may be absent. */
+static const cJSON *place_of(const cJSON *entry, const char *field)
+{
+	const cJSON *item = cJSON_GetObjectItemCaseSensitive(entry, field);
+	return item ? item : entry;
+}
+
+/* Texts end up in build.ninja, where a line ends a value. */
+static bool check_one_line(struct catalog *c, const cJSON *item, error *err)
+{
+	for (const char *p = item->valuestring; *p; p++)
+		if ((unsigned char)*p < ' ')
+			return json_fail(&c->doc, item, err,
+			                 "expected a text without control characters, found \\x%02x",
+			                 (unsigned char)*p);
 	return true;
 }
 
@@ -101,13 +118,13 @@ static bool check_source(struct catalog *c, const cJSON *e, const struct calibra
 	if (k->calib_db && !k->image_root)
 		return json_fail(&c->doc, e, err, "expected \"image_root\" beside \"calib_db\"");
 	if (!prompt_form_from_name(k->prompt_form, &form) || form == PROMPT_ASK)
-		return json_fail(&c->doc, cJSON_GetObjectItemCaseSensitive(e, "prompt_form"), err,
+		return json_fail(&c->doc, place_of(e, "prompt_form"), err,
 		                 "expected \"answer\", \"user_turn\" or \"text\", found \"%s\"",
 		                 k->prompt_form);
 	if (k->captions && form != PROMPT_TEXT)
-		return json_fail(&c->doc, cJSON_GetObjectItemCaseSensitive(e, "prompt_form"), err,
-		                 "captions have no images: expected \"text\", found \"%s\"",
-		                 k->prompt_form);
+		return json_fail(&c->doc, place_of(e, "prompt_form"), err,
+		                 "captions have no images: expected the prompt_form \"text\", found "
+		                 "\"%s\"", k->prompt_form);
 	return true;
 }
 
@@ -124,11 +141,12 @@ static bool read_calibration(struct catalog *c, const cJSON *e, struct calibrati
 	*k = (struct calibration){ .name = e->string, .prompt_form = "answer",
 		.on_bad_sample = "stop", .calib_samples = 4096, .score_samples = 128,
 		.block_samples = 16 };
-	return check_name(c, e, err) && json_only_fields(doc, e, fields, err) &&
+	return check_name(c, e, e->string, err) && json_only_fields(doc, e, fields, err) &&
 	       json_text_or(doc, e, "captions", &k->captions, err) &&
 	       json_text_or(doc, e, "calib_db", &k->calib_db, err) &&
 	       json_text_or(doc, e, "image_root", &k->image_root, err) &&
 	       json_text(doc, e, "data", &k->data, err) &&
+	       check_one_line(c, place_of(e, "data"), err) &&
 	       json_boolean_or(doc, e, "stand_in", &k->stand_in, err) &&
 	       json_text_or(doc, e, "prompt_form", &k->prompt_form, err) &&
 	       json_integer_or(doc, e, "calib_samples", 1, MANY, &k->calib_samples, err) &&
@@ -167,6 +185,8 @@ static bool read_globs(struct catalog *c, const cJSON *e, struct catalog_format 
 	for (const cJSON *glob = globs->child; glob; glob = glob->next) {
 		if (!cJSON_IsString(glob))
 			return json_fail(&c->doc, glob, err, "expected a glob on layer names");
+		if (!check_one_line(c, glob, err))
+			return false;
 		format->exclude[format->exclude_count++] = glob->valuestring;
 	}
 	return true;
@@ -185,7 +205,7 @@ static bool read_formats(struct catalog *c, error *err)
 	for (const cJSON *e = section->child; e; e = e->next, format++) {
 		const char *element = NULL, *granularity = NULL;
 		format->name = e->string;
-		if (!check_name(c, e, err) || !json_only_fields(&c->doc, e, fields, err) ||
+		if (!check_name(c, e, e->string, err) || !json_only_fields(&c->doc, e, fields, err) ||
 		    !json_text(&c->doc, e, "element", &element, err) ||
 		    !read_word(c, e, "element", elements, &element, err) ||
 		    !json_text(&c->doc, e, "granularity", &granularity, err) ||
@@ -225,7 +245,7 @@ static bool read_baseline(struct catalog *c, const cJSON *e, struct catalog_base
 	*b = (struct catalog_baseline){ .name = e->string, .file_name = e->string,
 		.method = "gradient", .numerics = "quern", .profile = "universal",
 		.shared_scales = true };
-	if (!check_name(c, e, err) || !json_only_fields(&c->doc, e, fields, err))
+	if (!check_name(c, e, e->string, err) || !json_only_fields(&c->doc, e, fields, err))
 		return false;
 	b->model = read_reference(c, e, "model", c->models, c->model_count,
 	                          sizeof *c->models, err);
@@ -234,6 +254,7 @@ static bool read_baseline(struct catalog *c, const cJSON *e, struct catalog_base
 	b->format = !b->calibration ? NULL : read_reference(c, e, "format", c->formats,
 		c->format_count, sizeof *c->formats, err);
 	return b->format && json_text_or(&c->doc, e, "file_name", &b->file_name, err) &&
+	       check_name(c, place_of(e, "file_name"), b->file_name, err) &&
 	       read_word(c, e, "method", methods, &b->method, err) &&
 	       read_word(c, e, "numerics", numerics, &b->numerics, err) &&
 	       read_word(c, e, "profile", profiles, &b->profile, err) &&
@@ -253,10 +274,29 @@ static bool read_baselines(struct catalog *c, error *err)
 	return true;
 }
 
+/* Whether a name is that of another target of the graph (emit.c's emit_help). */
+static bool is_target(const char *name)
+{
+	static const char *const targets[] = { "all", "always", "help", "test", "tools" };
+	for (size_t i = 0; i < sizeof targets / sizeof targets[0]; i++)
+		if (strcmp(name, targets[i]) == 0)
+			return true;
+	return strncmp(name, "diversity_", strlen("diversity_")) == 0;
+}
+
 /* Adds a scheme; `place` is what an error about its name points at. */
 static bool add_scheme(struct catalog *c, const struct scheme *scheme,
                        const cJSON *place, error *err)
 {
+	if (is_target(scheme->name))
+		return json_fail(&c->doc, place, err,
+		                 "expected another name than that of a target, found \"%s\"",
+		                 scheme->name);
+	if (scheme->rule.kind != RULE_FULL &&
+	    strcmp(scheme->name, scheme->baseline->file_name) == 0)
+		return json_fail(&c->doc, place, err,
+		                 "expected another name than the baseline's \"file_name\", found "
+		                 "\"%s\"", scheme->name);
 	for (int i = 0; i < c->scheme_count; i++)
 		if (strcmp(c->schemes[i].name, scheme->name) == 0)
 			return json_fail(&c->doc, place, err, "there is already a scheme \"%s\"",
@@ -272,15 +312,25 @@ static bool check_percent(struct catalog *c, const cJSON *item, error *err)
 	return json_fail(&c->doc, item, err, "expected a percentage above 0, up to 100");
 }
 
+/* A family's name with a percentage in the place of its mark. */
+static const char *fill_name(struct catalog *c, const cJSON *e, double percent, error *err)
+{
+	static const char name[] = "{percent}";
+	const char *mark = strstr(e->string, name);
+	if (mark)
+		return arena_printf(&c->memory, err, "%.*s%g%s", (int)(mark - e->string),
+		                    e->string, percent, mark + strlen(name));
+	json_fail(&c->doc, e, err, "expected \"{percent}\" in a family's name, found \"%s\"",
+	          e->string);
+	return NULL;
+}
+
+/* The name is checked with a plain number in it: that of 12.5 % may have its point. */
 static bool expand_family(struct catalog *c, const cJSON *e, error *err)
 {
 	static const char *const fields[] = { "baseline", "percent", NULL };
-	const char *mark = strstr(e->string, "{percent}");
-	if (!mark)
-		return json_fail(&c->doc, e, err,
-		                 "expected \"{percent}\" in a family's name, found \"%s\"",
-		                 e->string);
-	if (!json_only_fields(&c->doc, e, fields, err))
+	const char *name = fill_name(c, e, 1, err);
+	if (!name || !check_name(c, e, name, err) || !json_only_fields(&c->doc, e, fields, err))
 		return false;
 	struct scheme scheme = { .rule.kind = RULE_TOP_PERCENT, .family = e->string };
 	scheme.baseline = read_reference(c, e, "baseline", c->baselines, c->baseline_count,
@@ -293,9 +343,7 @@ static bool expand_family(struct catalog *c, const cJSON *e, error *err)
 		if (!check_percent(c, p, err))
 			return false;
 		scheme.rule.percent = p->valuedouble;
-		scheme.name = arena_printf(&c->memory, err, "%.*s%g%s",
-		                           (int)(mark - e->string), e->string, p->valuedouble,
-		                           mark + strlen("{percent}"));
+		scheme.name = fill_name(c, e, p->valuedouble, err);
 		if (!scheme.name || !add_scheme(c, &scheme, p, err))
 			return false;
 	}
@@ -306,7 +354,7 @@ static bool read_scheme(struct catalog *c, const cJSON *e, error *err)
 {
 	static const char *const fields[] = { "baseline", "percent", NULL };
 	struct scheme scheme = { .name = e->string, .rule.kind = RULE_TOP_PERCENT };
-	if (!check_name(c, e, err) || !json_only_fields(&c->doc, e, fields, err))
+	if (!check_name(c, e, e->string, err) || !json_only_fields(&c->doc, e, fields, err))
 		return false;
 	scheme.baseline = read_reference(c, e, "baseline", c->baselines, c->baseline_count,
 	                                 sizeof *c->baselines, err);
@@ -355,29 +403,43 @@ static bool read_schemes(struct catalog *c, error *err)
 static const char *name_model(struct catalog *c, const char *path, error *err)
 {
 	size_t length = strlen(path);
-	while (length > 1 && path[length - 1] == '/')
+	while (length > 0 && path[length - 1] == '/')
 		length--;
 	size_t start = length;
 	while (start > 0 && path[start - 1] != '/')
 		start--;
+	if (start == length) {
+		fail(err, EXIT_USAGE, "--model: expected a folder with a name, found \"%s\"", path);
+		return NULL;
+	}
 	char *name = arena_text(&c->memory, path + start, length - start, err);
 	for (char *p = name; p && *p; p++)
-		if (strchr("-. ", *p))
-			*p = '_';
-		else if (*p >= 'A' && *p <= 'Z')
+		if (*p >= 'A' && *p <= 'Z')
 			*p += 'a' - 'A';
+		else if (!(*p >= 'a' && *p <= 'z') && !(*p >= '0' && *p <= '9'))
+			*p = '_';
 	return name;
+}
+
+/* One model takes the place of all that the catalog names. */
+static bool replace_models(struct catalog *c, const char *path, error *err)
+{
+	if (c->model_count == 0)
+		return true;
+	c->models[0].path = path;
+	c->models[0].stand_in = false;
+	c->models[0].name = name_model(c, path, err);
+	c->model_count = 1;
+	for (int i = 0; i < c->baseline_count; i++)
+		c->baselines[i].model = &c->models[0];
+	return c->models[0].name != NULL;
 }
 
 static bool apply_overrides(struct catalog *c, const struct catalog_overrides *o,
                             error *err)
 {
-	for (int i = 0; o->model && i < c->model_count; i++) {
-		c->models[i].path = o->model;
-		c->models[i].stand_in = false;
-		if (!(c->models[i].name = name_model(c, o->model, err)))
-			return false;
-	}
+	if (o->model && !replace_models(c, o->model, err))
+		return false;
 	for (int i = 0; i < c->calibration_count; i++) {
 		struct calibration *k = &c->calibrations[i];
 		const char *file = k->captions ? o->captions : o->calib_db;
@@ -389,6 +451,32 @@ static bool apply_overrides(struct catalog *c, const struct catalog_overrides *o
 		const char *slash = strrchr(file, '/');
 		k->data = slash ? slash + 1 : file;
 		k->stand_in = false;
+	}
+	return true;
+}
+
+/* Paths stand in lists of one line an entry, fields between tabs. */
+static bool check_path(const struct catalog *c, const char *path, error *err)
+{
+	for (const char *p = path; p && *p; p++)
+		if ((unsigned char)*p < ' ')
+			return fail(err, EXIT_BAD_INPUT,
+			            "%s: expected paths without control characters, found \\x%02x in "
+			            "the path %.*s...", c->doc.name, (unsigned char)*p,
+			            (int)(p - path), path);
+	return true;
+}
+
+static bool check_paths(const struct catalog *c, error *err)
+{
+	for (int i = 0; i < c->model_count; i++)
+		if (!check_path(c, c->models[i].path, err))
+			return false;
+	for (int i = 0; i < c->calibration_count; i++) {
+		const struct calibration *k = &c->calibrations[i];
+		if (!check_path(c, k->captions, err) || !check_path(c, k->calib_db, err) ||
+		    !check_path(c, k->image_root, err))
+			return false;
 	}
 	return true;
 }
@@ -419,7 +507,7 @@ bool catalog_load(struct catalog *c, const char *path,
 		*c = changed;
 		ok = ok && parse_catalog(c, err);
 	}
-	if (ok && apply_overrides(c, overrides, err))
+	if (ok && apply_overrides(c, overrides, err) && check_paths(c, err))
 		return true;
 	catalog_free(c);
 	return false;

@@ -16,6 +16,8 @@ static bool detach_from_family(const struct catalog *c, cJSON *root, const char 
 	if (!member)
 		return true;
 	cJSON *schemes = cJSON_GetObjectItemCaseSensitive(root, "schemes");
+	if (cJSON_GetObjectItemCaseSensitive(schemes, name))
+		return true; /* an earlier --set has moved it */
 	cJSON *family = cJSON_GetObjectItemCaseSensitive(
 		cJSON_GetObjectItemCaseSensitive(root, "families"), member->family);
 	cJSON *percents = cJSON_GetObjectItemCaseSensitive(family, "percent");
@@ -46,7 +48,7 @@ static bool set_field(cJSON *root, char *path, cJSON *value, const char *whole, 
 		cJSON_Delete(value);
 		return fail(err, EXIT_USAGE, "--set %s: the catalog has no such field", whole);
 	}
-	bool ok = cJSON_HasObjectItem(at, path)
+	bool ok = cJSON_GetObjectItemCaseSensitive(at, path)
 	                  ? cJSON_ReplaceItemInObjectCaseSensitive(at, path, value)
 	                  : cJSON_AddItemToObject(at, path, value);
 	if (!ok)
@@ -54,14 +56,25 @@ static bool set_field(cJSON *root, char *path, cJSON *value, const char *whole, 
 	return ok || fail_memory(err, "--set", 0);
 }
 
+/* What stands after the "=": JSON, or else text. NULL when memory is out. */
+static cJSON *parse_value(const char *value)
+{
+	json_doc doc;
+	error no_json;
+	if (!json_parse(&doc, "--set", value, strlen(value), &no_json))
+		return no_json.code == EXIT_ENVIRONMENT ? NULL : cJSON_CreateString(value);
+	cJSON *parsed = doc.root;
+	doc.root = NULL;
+	json_free(&doc);
+	return parsed;
+}
+
 static bool apply_set(const struct catalog *c, cJSON *root, const char *set, error *err)
 {
 	const char *equals = strchr(set, '=');
 	if (!equals || equals == set)
 		return fail(err, EXIT_USAGE, "--set: expected PATH=VALUE, found \"%s\"", set);
-	cJSON *value = cJSON_ParseWithOpts(equals + 1, NULL, true);
-	if (!value)
-		value = cJSON_CreateString(equals + 1);
+	cJSON *value = parse_value(equals + 1);
 	char *path = strndup(set, (size_t)(equals - set));
 	if (!value || !path) {
 		cJSON_Delete(value);

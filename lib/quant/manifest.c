@@ -278,7 +278,25 @@ bool print_sensitivity_json(const struct ranking *r, text *out, error *err)
 
 /* ---- a scheme's manifest ---- */
 
-/* Which group of the baseline each of its layers belongs to, by their names. */
+static int find_scored(const struct baseline *b, const char *group)
+{
+	for (int i = 0; i < b->count; i++)
+		if (strcmp(b->groups[i].name, group) == 0)
+			return i;
+	return -1;
+}
+
+/* A layer that was never a candidate may be listed too, as not quantized. */
+static bool check_ungrouped(const struct baseline *b, const cJSON *layer, error *err)
+{
+	bool quantised = true;
+	return json_boolean_or(&b->doc, layer, "quantized", &quantised, err) &&
+	       (!quantised ||
+	        json_fail(&b->doc, layer, err, "the layer is in no scored group"));
+}
+
+/* Which group of the baseline each of its layers belongs to, by their names; -1 for
+ * none. */
 static bool map_layers(const struct baseline *b, const cJSON *layers, arena *memory,
                        int **group_of, error *err)
 {
@@ -293,17 +311,16 @@ static bool map_layers(const struct baseline *b, const cJSON *layers, arena *mem
 		snprintf(names[n++].name, NAME_BYTES, "%s", layer->string);
 	if (!make_groups(names, n, NULL, 0, memory, &groups, err))
 		return false;
-	for (int g = 0; g < groups.count; g++)
+	for (int g = 0; g < groups.count; g++) {
+		int scored = find_scored(b, groups.groups[g].name);
 		for (int m = 0; m < groups.groups[g].member_count; m++) {
-			int scored = 0;
-			while (scored < b->count &&
-			       strcmp(b->groups[scored].name, groups.groups[g].name) != 0)
-				scored++;
-			if (scored == b->count)
-				return fail(err, EXIT_BAD_INPUT, "%s: layer %s is in no scored group",
-				            b->doc.name, names[groups.groups[g].members[m]].name);
-			(*group_of)[groups.groups[g].members[m]] = scored;
+			int member = groups.groups[g].members[m];
+			(*group_of)[member] = scored;
+			if (scored < 0 &&
+			    !check_ungrouped(b, cJSON_GetArrayItem(layers, member), err))
+				return false;
 		}
+	}
 	return true;
 }
 
@@ -316,11 +333,12 @@ static bool add_layers(struct json_tree *tree, const struct baseline *b,
 	bool ok = layers && map_layers(b, layers, &memory, &group_of, err);
 	if (ok) {
 		for (int i = 0; i < cJSON_GetArraySize(layers); i++)
-			quantised += c->keeps[group_of[i]];
+			quantised += group_of[i] >= 0 && c->keeps[group_of[i]];
 		tree_number(tree, tree->root, "num_quantized_layers", quantised);
 		cJSON *out = tree_object(tree, tree->root, "layers");
-		for (const cJSON *layer = layers->child; layer; layer = layer->next)
-			add_layer(tree, out, layer->string, c->keeps[group_of[n++]]);
+		for (const cJSON *layer = layers->child; layer; layer = layer->next, n++)
+			add_layer(tree, out, layer->string,
+			          group_of[n] >= 0 && c->keeps[group_of[n]]);
 	}
 	arena_free(&memory);
 	return ok;

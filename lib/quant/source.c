@@ -1,36 +1,53 @@
 /* Opening a source, making samples, naming them in keys; see source.h. */
 #include "lib/quant/source.h"
 
+#include <limits.h>
 #include <string.h>
 
 #include "lib/base/file.h"
 #include "lib/checkpoint/model_files.h"
 
-static bool check_settings(struct source *s, error *err)
+enum { MOST_SAMPLES = 1000000000, MOST_BLOCK_SAMPLES = 65536 };
+
+static bool in_range(const char *option, int64_t value, int64_t low, int64_t high,
+                     error *err)
 {
-	const struct source_settings *g = s->settings;
+	return (value >= low && value <= high) ||
+	       fail(err, EXIT_USAGE, "%s: expected %lld to %lld, found %lld", option,
+	            (long long)low, (long long)high, (long long)value);
+}
+
+static bool read_form(const struct source_settings *g, enum prompt_form *form)
+{
+	return prompt_form_from_name(g->prompt, form) && *form != PROMPT_ASK;
+}
+
+bool source_check(const struct source_settings *g, error *err)
+{
+	enum prompt_form form;
 	if (!g->captions == !g->calib_db)
 		return fail(err, EXIT_USAGE, "expected --captions or --calib-db, found %s",
 		            g->captions ? "both" : "neither");
 	if (g->calib_db && !g->image_root)
 		return fail(err, EXIT_USAGE, "--calib-db needs --image-root");
-	if (!prompt_form_from_name(g->prompt, &s->form) || s->form == PROMPT_ASK)
+	if (!read_form(g, &form))
 		return fail(err, EXIT_USAGE, "--prompt: expected answer, user_turn or text, found "
 		            "\"%s\"", g->prompt);
-	s->skip_bad = strcmp(g->on_bad_sample, "skip") == 0;
-	if (!s->skip_bad && strcmp(g->on_bad_sample, "stop") != 0)
+	if (strcmp(g->on_bad_sample, "skip") != 0 && strcmp(g->on_bad_sample, "stop") != 0)
 		return fail(err, EXIT_USAGE, "--on-bad-sample: expected stop or skip, found \"%s\"",
 		            g->on_bad_sample);
-	if (g->block_samples < 1 || g->samples < 1)
-		return fail(err, EXIT_USAGE, "--samples and --block-samples must be at least 1");
-	return true;
+	return in_range("--samples", g->samples, 1, MOST_SAMPLES, err) &&
+	       in_range("--block-samples", g->block_samples, 1, MOST_BLOCK_SAMPLES, err) &&
+	       in_range("--max-tokens", g->max_tokens, 0, INT_MAX, err) &&
+	       in_range("--max-pixels", g->max_pixels, 0, IMAGE_MAX_PIXELS, err);
 }
 
 bool source_open(struct source *s, const struct source_settings *settings, error *err)
 {
 	*s = (struct source){ .settings = settings };
 	size_t most = (size_t)settings->samples;
-	bool ok = check_settings(s, err) && model_config_load(&s->config, settings->model, err) &&
+	bool ok = source_check(settings, err) && read_form(settings, &s->form) &&
+	          model_config_load(&s->config, settings->model, err) &&
 	          (settings->captions
 	                   ? captions_load(&s->rows, settings->captions, 0, most, err)
 	                   : image_processor_load(&s->processor, settings->model, err) &&
@@ -40,6 +57,7 @@ bool source_open(struct source *s, const struct source_settings *settings, error
 		source_close(s);
 		return false;
 	}
+	s->skip_bad = strcmp(settings->on_bad_sample, "skip") == 0;
 	int64_t rows = (int64_t)s->rows.count, size = settings->block_samples;
 	s->blocks = (rows + size - 1) / size;
 	return true;
@@ -67,8 +85,13 @@ bool source_sample(const struct source *s, int64_t index, struct sample *out,
 		*unreadable = err->code == EXIT_BAD_INPUT;
 		return false;
 	}
-	return sample_build(out, s->tokenizer, &s->config, s->form, row->caption,
-	                    row->image ? &patches : NULL, (int)s->settings->max_tokens, err);
+	if (sample_build(out, s->tokenizer, &s->config, s->form, row->caption,
+	                 row->image ? &patches : NULL, (int)s->settings->max_tokens, err))
+		return true;
+	error cause = *err; /* knows nothing of rows */
+	const struct source_settings *g = s->settings;
+	return fail(err, cause.code, "%s: sample %lld: %s", g->captions ? g->captions
+	            : g->calib_db, (long long)index + 1, cause.text);
 }
 
 static bool add_files(const char *folder, enum file_class class, struct memo *memo,
@@ -89,9 +112,10 @@ static bool add_files(const char *folder, enum file_class class, struct memo *me
 	return ok;
 }
 
-bool weights_key(const char *model, struct memo *memo, struct key *key, error *err)
+bool model_key(const char *model, struct memo *memo, struct key *key, error *err)
 {
-	return add_files(model, FILES_WEIGHTS, memo, key, err);
+	return add_files(model, FILES_WEIGHTS, memo, key, err) &&
+	       add_files(model, FILES_TOKENS, memo, key, err);
 }
 
 /* A missing image has no digest, but under "skip" it is still part of the block. */
@@ -124,8 +148,6 @@ bool source_key(const struct source *s, int64_t block, struct memo *memo,
 	int64_t first = block * g->block_samples, end = first + g->block_samples;
 	if (end > (int64_t)s->rows.count)
 		end = (int64_t)s->rows.count;
-	if (!add_files(g->model, FILES_TOKENS, memo, key, err))
-		return false;
 	key_add(key, "prompt", g->prompt);
 	key_addf(key, "max_tokens", "%lld", (long long)g->max_tokens);
 	key_addf(key, "max_pixels", "%lld", (long long)g->max_pixels);

@@ -36,6 +36,9 @@ struct source {
 	int64_t blocks; /* of block_samples rows, the last one maybe shorter */
 };
 
+/* Whether the settings make sense, before anything is opened; part of source_open. */
+bool source_check(const struct source_settings *settings, error *err);
+
 bool source_open(struct source *s, const struct source_settings *settings, error *err);
 void source_close(struct source *s);
 
@@ -44,12 +47,14 @@ void source_close(struct source *s);
 bool source_sample(const struct source *s, int64_t index, struct sample *out,
                    bool *unreadable, error *err);
 
-/* Adds to a key what decides the samples of a block: the digests of the model's
- * tokenizer and processor files, the settings, and caption and image of each row. */
+/* Adds to a key the digests of all files of a model folder that decide a
+ * measurement: weights, configuration, tokenizer, processor. To be asked before any
+ * of them is opened: a file replaced later is then not taken for the one in use. */
+bool model_key(const char *model, struct memo *memo, struct key *key, error *err);
+
+/* Adds what else decides the samples of a block: the settings, and caption and image
+ * of each row. */
 bool source_key(const struct source *s, int64_t block, struct memo *memo,
                 struct key *key, error *err);
-
-/* Adds the digests of the model's weights and configuration. */
-bool weights_key(const char *model, struct memo *memo, struct key *key, error *err);
 
 #endif

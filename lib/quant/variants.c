@@ -9,10 +9,18 @@
 #include "kernels/amax.h"
 #include "lib/artifact/edge.h"
 #include "lib/artifact/tool.h"
+#include "lib/base/file.h"
+#include "lib/checkpoint/model_files.h"
 #include "lib/model/expand.h"
 #include "lib/model/linears.h"
 
 enum { CHUNK = 1 << 20 }; /* elements in float32 at once */
+
+/* A file of the model, as it was when work on it began. */
+struct shard {
+	char path[PATH_BYTES];
+	struct digest digest;
+};
 
 struct maker {
 	const struct variant_job *job;
@@ -24,6 +32,8 @@ struct maker {
 	const struct tensor **grouped; /* weights of groups, for telling the rest */
 	int grouped_count;
 	struct memo *memo;
+	struct shard *shards; /* taken before the checkpoint was opened */
+	int shard_count;
 	struct digest sources;
 	float *chunk;   /* [CHUNK] */
 	uint8_t *codes; /* [CHUNK] */
@@ -41,9 +51,12 @@ static const struct tensor *find_weight(const struct maker *m, int linear, error
 	if (!t)
 		fail(err, EXIT_BAD_INPUT, "%s: expected tensor %s, found none",
 		     m->checkpoint.folder, name);
-	else if (t->elements != (int64_t)m->linears[linear].out * m->linears[linear].in)
-		fail(err, EXIT_BAD_INPUT, "%s: %s: expected %d x %d elements, found %lld", t->file,
-		     name, m->linears[linear].out, m->linears[linear].in, (long long)t->elements);
+	else if (t->rank < 2 || t->shape[0] != m->linears[linear].out ||
+	         t->elements != (int64_t)m->linears[linear].out * m->linears[linear].in)
+		fail(err, EXIT_BAD_INPUT, "%s: %s: expected shape [%d, %d], found %lld elements "
+		     "with first side %lld", t->file, name, m->linears[linear].out,
+		     m->linears[linear].in, (long long)t->elements,
+		     t->rank ? (long long)t->shape[0] : 0LL);
 	else if (!can_expand(t->dtype))
 		fail(err, EXIT_BAD_INPUT, "%s: %s: expected BF16, F16 or F32, found %s", t->file,
 		     name, dtype_name(t->dtype));
@@ -185,13 +198,43 @@ static bool read_scales(struct edge *e, struct variant_pair *pair, error *err)
 	                  e->store.folder, e->digest.hex);
 }
 
+static bool digest_shards(struct maker *m, error *err)
+{
+	struct file_names files;
+	const char *folder = m->job->model;
+	if (!list_model_files(folder, FILES_WEIGHTS, &m->memory, &files, err))
+		return false;
+	m->shards = arena_alloc(&m->memory, (size_t)files.count, sizeof *m->shards, err);
+	for (; m->shards && m->shard_count < files.count; m->shard_count++) {
+		struct shard *shard = &m->shards[m->shard_count];
+		if (!join_path(shard->path, PATH_BYTES, folder, files.names[m->shard_count],
+		               err) ||
+		    !memo_digest(m->memo, shard->path, &shard->digest, err))
+			return false;
+	}
+	return m->shards != NULL;
+}
+
+/* Before anything made from them is published: had one changed meanwhile, it would
+ * be stored under a key that it does not belong to. */
+static bool shards_unchanged(struct maker *m, error *err)
+{
+	for (int i = 0; i < m->shard_count; i++)
+		if (!memo_check(m->memo, m->shards[i].path, &m->shards[i].digest, err))
+			return false;
+	return true;
+}
+
 static bool add_shard(struct maker *m, struct key *key, const struct tensor *t, error *err)
 {
-	struct digest digest;
-	if (!memo_digest(m->memo, t->file, &digest, err))
-		return false;
-	key_input(key, t->name, &digest);
-	return true;
+	for (int i = 0; i < m->shard_count; i++) {
+		if (strcmp(m->shards[i].path, t->file) == 0) {
+			key_input(key, t->name, &m->shards[i].digest);
+			return true;
+		}
+	}
+	return fail(err, EXIT_BAD_INPUT, "%s: appeared while the model was read; run again",
+	            t->file);
 }
 
 static bool publish_group(struct maker *m, struct edge *e, const struct tensor **members,
@@ -204,7 +247,7 @@ static bool publish_group(struct maker *m, struct edge *e, const struct tensor *
 	outputs[2].digest = pair->quantised.digest;
 	outputs[2].bytes = pair->quantised.bytes;
 	return write_plain(e, members, (size_t)pair->member_count, &outputs[0], err) &&
-	       store_scales(e, pair, &outputs[1], err) &&
+	       store_scales(e, pair, &outputs[1], err) && shards_unchanged(m, err) &&
 	       edge_publish(e, outputs, codes ? 3 : 2, err);
 }
 
@@ -299,7 +342,7 @@ static bool make_rest(struct maker *m, error *err)
 		uint64_t bytes = 0;
 		if (!e.hit) {
 			ok = write_plain(&e, rest, count, &output, err) &&
-			     edge_publish(&e, &output, 1, err);
+			     shards_unchanged(m, err) && edge_publish(&e, &output, 1, err);
 			bytes = output.bytes;
 		}
 		const struct output *stored = ok ? result_output(&e.result, "rest.safetensors")
@@ -345,16 +388,16 @@ static bool open_maker(struct maker *m, struct model_config *config, error *err)
 	m->codes = malloc(CHUNK);
 	if (!m->chunk || !m->codes)
 		return fail_memory(err, "a chunk of weights", CHUNK * sizeof(float));
-	return model_config_load(config, job->model, err) &&
+	return tool_sources(&m->sources, err) &&
+	       join_path(memo_path, sizeof memo_path, job->tree, "state/memo.db", err) &&
+	       (m->memo = memo_open(memo_path, err)) && digest_shards(m, err) &&
+	       model_config_load(config, job->model, err) &&
 	       checkpoint_open(&m->checkpoint, job->model, err) &&
 	       list_linears(config, &m->set->memory, &m->linears, &m->linear_count, err) &&
 	       make_groups(m->linears, m->linear_count, NULL, 0, &m->set->memory, &m->all,
 	                   err) &&
 	       make_groups(m->linears, m->linear_count, job->exclude, job->exclude_count,
-	                   &m->memory, &m->quantised, err) &&
-	       tool_sources(&m->sources, err) &&
-	       join_path(memo_path, sizeof memo_path, job->tree, "state/memo.db", err) &&
-	       (m->memo = memo_open(memo_path, err));
+	                   &m->memory, &m->quantised, err);
 }
 
 bool make_variants(struct variant_set *set, const struct variant_job *job, error *err)

@@ -11,8 +11,9 @@ double e4m3_value(uint8_t code)
 	double sign = code & 0x80 ? -1 : 1;
 	if ((code & 0x7F) == E4M3_NAN)
 		return NAN;
-	return sign * (exponent ? ldexp(8 + fraction, exponent - 7 - 3)
-	                        : ldexp(fraction, 1 - 7 - 3));
+	/* 1.fff times 2^(e - 7), below the first exponent 0.fff times 2^(1 - 7) */
+	return sign * (exponent ? (8 + fraction) * (double)(1 << exponent) / 8 / 128
+	                        : fraction / 8.0 / 64);
 }
 
 /* The border between code and code + 1 times scale: 5 bits times 24, exact. */

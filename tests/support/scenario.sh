@@ -40,13 +40,15 @@ copy_programs() {
 
 # make_tree FOLDER [CONFIGURE ARGUMENTS]: a configured tree of which everything is
 # compiled and nothing else is built. Sources and demo data are links to the
-# repository's; the catalog and the template are copies.
+# repository's; the template is a copy, and so is the catalog ($catalog, if that is
+# set).
 make_tree() {
 	mkdir -p "$1"
 	for part in configure.c setup lib kernels tools tests demo; do
 		ln -s "$repo/$part" "$1/$part"
 	done
-	cp "$repo/schemes.json" "$repo/build.ninja.in" "$1/"
+	cp "$repo/build.ninja.in" "$1/"
+	cp "${catalog:-$repo/schemes.json}" "$1/schemes.json"
 	copy_programs "$1"
 	(
 		cd "$1"
@@ -85,6 +87,14 @@ build() {
 		cat build.txt
 		return 1
 	}
+}
+
+# The build must fail; build.txt says how.
+build_fails() {
+	if build "$@" >/dev/null; then
+		echo "expected a build that fails"
+		return 1
+	fi
 }
 
 # How many edges of the last build have a description that begins so.
