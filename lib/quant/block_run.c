@@ -52,6 +52,7 @@ struct runner {
 	pthread_mutex_t lock;      /* guards what follows, done and progress */
 	int next;
 	bool failed;
+	int failed_at; /* index of the first sample that failed, with its error */
 	error err;
 };
 
@@ -84,6 +85,8 @@ static bool measure_sample(struct worker *w, int index, error *err)
 	return ok;
 }
 
+/* Of several samples that fail it is the first whose error is told: when a later one
+ * has failed, all before it were begun and are waited for. */
 static void *work(void *argument)
 {
 	struct worker *w = argument;
@@ -95,8 +98,9 @@ static void *work(void *argument)
 		pthread_mutex_unlock(&r->lock);
 		bool ok = measure_sample(w, index, &err);
 		pthread_mutex_lock(&r->lock);
-		if (!ok && !r->failed) {
+		if (!ok && (!r->failed || index < r->failed_at)) {
 			r->failed = true;
+			r->failed_at = index;
 			r->err = err;
 		}
 		progress_set(&r->progress, ++r->done);

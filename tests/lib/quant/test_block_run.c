@@ -77,6 +77,7 @@ struct probe {
 	int swap_at_key; /* at this call of add_key the model's weights are replaced */
 	double poison;   /* if not 0: what one linear of the first sample measures */
 	bool failing;
+	const struct sample *slow; /* if not NULL every sample fails, this one last */
 	struct group_list groups;
 	struct quantised_model quantised;
 	arena memory;
@@ -137,6 +138,12 @@ static bool measure(void *self, void *state, const struct model *model,
 	struct tap tap = perturbation_tap(state, values);
 	struct outcome outcome;
 	bool first = p->measured++ == 0;
+	if (p->slow) {
+		bool slow = s->tokens == p->slow->tokens &&
+		            memcmp(s->ids, p->slow->ids, (size_t)s->tokens * sizeof *s->ids) == 0;
+		sleep_milliseconds(slow ? 20 : 0);
+		return fail_memory(err, slow ? "the first sample" : "a later sample", 1);
+	}
 	if (p->failing)
 		return fail_memory(err, "nothing at all", 1);
 	if (!model_gradient(model, w, s, &tap, &outcome, err))
@@ -351,6 +358,26 @@ static void passes_on_what_a_measurement_says(void **state)
 	expect_failure(&p, &settings, EXIT_ENVIRONMENT, "nothing at all");
 }
 
+/* Also where another thread comes to a bad sample sooner. */
+static void tells_of_the_first_sample_that_fails(void **state)
+{
+	(void)state;
+	struct source_settings settings = text_settings();
+	struct source source;
+	struct sample first;
+	bool unreadable;
+	error err;
+	settings.max_tokens = 13; /* nothing is stored of that yet */
+	assert_true(source_open(&source, &settings, &err));
+	assert_true(source_sample(&source, 0, &first, &unreadable, &err));
+	for (int i = 0; i < 5; i++) {
+		struct probe p = { .slow = &first };
+		expect_failure(&p, &settings, EXIT_ENVIRONMENT, "the first sample");
+	}
+	sample_free(&first);
+	source_close(&source);
+}
+
 /* Keys are asked for before a block is measured and again after it; the weights are
  * replaced between two blocks, when the old ones are in memory already. */
 static void notices_weights_that_were_replaced(void **state)
@@ -497,6 +524,7 @@ int main(void)
 		cmocka_unit_test(parts_come_together),
 		cmocka_unit_test(tells_of_numbers_that_are_none),
 		cmocka_unit_test(passes_on_what_a_measurement_says),
+		cmocka_unit_test(tells_of_the_first_sample_that_fails),
 		cmocka_unit_test(notices_weights_that_were_replaced),
 		cmocka_unit_test(refuses_senseless_settings),
 		cmocka_unit_test(stops_at_an_image_that_is_missing),
