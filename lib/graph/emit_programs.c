@@ -6,11 +6,12 @@
 
 #include "lib/graph/emit_internal.h"
 
-static const char *const LIBRARY[] = { "lib/*/*.c", "kernels/*.c", "tools/arguments.c",
-	                                   NULL };
+static const char *const LIBRARY[] = { "lib/*/*.c", "lib/*/*/*.c", "kernels/*.c",
+	                                   "tools/arguments.c", NULL };
 static const char *const TOOLS[] = { "tools/*.c", NULL };
 static const char *const SUPPORT[] = { "tests/support/*.c", NULL };
-static const char *const TESTS[] = { "tests/*/test_*.c", "tests/*/*/test_*.c", NULL };
+static const char *const TESTS[] = { "tests/*/test_*.c", "tests/*/*/test_*.c",
+	                                 "tests/*/*/*/test_*.c", NULL };
 
 /* A way to build everything: the plain one, and the one for the tests that runs
  * under sanitizers. */

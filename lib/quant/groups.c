@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "lib/quant/formats/format.h"
+
 #include "lib/checkpoint/fused.h"
 
 #define SUFFIX ".quant_recipe"
@@ -68,12 +70,12 @@ static void start_group(struct group *group, const char *name)
 	group->exportable = group_exportable(name);
 }
 
-static bool excluded(const struct group *group, const struct linear_shape *linears,
-                     const char *const *exclude, int exclude_count)
+static bool matches(const struct group *group, const struct linear_shape *linears,
+                    const char *const *globs, int count)
 {
 	for (int m = 0; m < group->member_count; m++)
-		for (int e = 0; e < exclude_count; e++)
-			if (fnmatch(exclude[e], linears[group->members[m]].name, 0) == 0)
+		for (int e = 0; e < count; e++)
+			if (fnmatch(globs[e], linears[group->members[m]].name, 0) == 0)
 				return true;
 	return false;
 }
@@ -97,10 +99,48 @@ bool make_groups(const struct linear_shape *linears, int linear_count,
 			i++;
 		} while (i < linear_count && group->member_count < MAX_MEMBERS &&
 		         modules_fuse(linears[i - 1].name, linears[i].name));
-		if (!excluded(group, linears, exclude, exclude_count))
+		if (!matches(group, linears, exclude, exclude_count))
 			count++;
 	}
 	*out = (struct group_list){ .groups = groups, .count = count };
+	return true;
+}
+
+void keep_included(struct group_list *list, const struct linear_shape *linears,
+                   const char *const *include, int count)
+{
+	int kept = 0;
+	for (int g = 0; g < list->count; g++)
+		if (count == 0 || matches(&list->groups[g], linears, include, count))
+			list->groups[kept++] = list->groups[g];
+	list->count = kept;
+}
+
+/* The first member that the format does not take, or -1. */
+static int find_untakeable(const struct group *group, const struct linear_shape *linears,
+                           const struct format *format)
+{
+	for (int m = 0; m < group->member_count; m++)
+		if (!format_takes(format, linears[group->members[m]].in))
+			return group->members[m];
+	return -1;
+}
+
+bool keep_takeable(struct group_list *list, const struct linear_shape *linears,
+                   const struct format *format, const char *name, bool skip, error *err)
+{
+	int kept = 0;
+	for (int g = 0; g < list->count; g++) {
+		int bad = find_untakeable(&list->groups[g], linears, format);
+		if (bad >= 0 && !skip)
+			return fail(err, EXIT_BAD_INPUT,
+			            "format %s: %s has %d columns: expected a multiple of %d, or "
+			            "\"on_bad_shape\": \"bf16\"", name, linears[bad].name,
+			            linears[bad].in, format->group);
+		if (bad < 0)
+			list->groups[kept++] = list->groups[g];
+	}
+	list->count = kept;
 	return true;
 }
 

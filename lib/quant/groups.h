@@ -43,6 +43,17 @@ bool make_groups(const struct linear_shape *linears, int linear_count,
                  const char *const *exclude, int exclude_count, arena *memory,
                  struct group_list *out, error *err);
 
+/* Keeps the groups with a member that an include glob matches; count 0: all. */
+void keep_included(struct group_list *list, const struct linear_shape *linears,
+                   const char *const *include, int count);
+
+struct format;
+
+/* Takes groups out of the list with a member whose shape the format does not take; or,
+ * unless `skip`, fails naming the first, and the format by `name`. */
+bool keep_takeable(struct group_list *list, const struct linear_shape *linears,
+                   const struct format *format, const char *name, bool skip, error *err);
+
 /* False for a group (or module) that stays BF16 whatever a rule says: no consumer
  * loads a quantised patch convolution, and ModelOpt's export leaves it too. */
 bool group_exportable(const char *name);

@@ -58,17 +58,22 @@ float bf16_up(float x)
 	return float_of(exact || negative ? u : u + 0x10000u);
 }
 
-/* The quotient is taken in float32, so it may lie below amax/448 by half a unit;
+/* The quotient is taken in float32, so it may lie below amax/most by half a unit;
  * rounding up to BF16 covers that unless it was BF16-exact by accident, hence the
  * check by multiplication. */
-static float quern_scale(float amax)
+float scale_above(float amax, float most)
 {
 	if (amax == 0)
 		return 1.0f;
-	float scale = bf16_up(amax / FP8_MAX);
-	if ((double)scale * FP8_MAX < amax)
+	float scale = bf16_up(amax / most);
+	if ((double)scale * (double)most < amax)
 		scale = bf16_up(nextafterf(scale, FLT_MAX));
 	return scale < FLT_MIN ? FLT_MIN : scale;
+}
+
+static float quern_scale(float amax)
+{
+	return scale_above(amax, FP8_MAX);
 }
 
 struct fp8_step fp8_step_for(enum numerics n, float amax)

@@ -4,14 +4,13 @@
 #include <stdlib.h>
 
 #include "kernels/amax.h"
-#include "kernels/fp8.h"
 
 /* What one pass over the groups works with. */
 struct quantiser {
 	struct quantised_model *q;
 	const struct group_list *groups;
 	const bool *keeps;
-	enum numerics numerics;
+	const struct format *format;
 	bool shared_scales, resident;
 	const float *input_amax;
 	float *scratch; /* one weight in float32 */
@@ -61,20 +60,24 @@ static bool quantise_linear(struct quantiser *z, int linear, float weight_amax, 
 {
 	const struct linear *l = &z->q->model->linears[linear];
 	struct quantised_linear *ql = &z->q->linears[linear];
-	size_t count = elements_of(l);
-	uint8_t *codes = arena_alloc(&z->q->memory, count, 1, err);
-	if (!codes || !check_amax(weight_amax, l->name, err) ||
-	    !check_amax(z->input_amax[linear], l->name, err))
+	if (!check_amax(weight_amax, l->name, err))
 		return false;
-	ql->weight = fp8_step_for(z->numerics, weight_amax);
-	ql->input = fp8_step_for(z->numerics, z->input_amax[linear]);
-	fp8_encode_scored(z->numerics, linear_weight(l, z->scratch), count, ql->weight, codes);
-	ql->codes = codes;
+	if (!format_takes(z->format, l->in))
+		return fail(err, EXIT_INTERNAL, "%s: %d columns are no multiple of %d", l->name,
+		            l->in, z->format->group);
+	if (z->format->round_input) {
+		if (!check_amax(z->input_amax[linear], l->name, err))
+			return false;
+		ql->input = z->format->input_step(z->q->numerics, z->input_amax[linear]);
+	}
+	ql->format = z->format;
+	ql->weight_amax = weight_amax;
 	if (!z->resident)
 		return true;
-	float *values = arena_alloc(&z->q->memory, count, sizeof *values, err);
+	float *values = arena_alloc(&z->q->memory, elements_of(l), sizeof *values, err);
 	if (values)
-		fp8_decode(codes, count, ql->weight.decode, values);
+		z->format->round_weight(z->q->numerics, linear_weight(l, z->scratch), l->out,
+		                        l->in, weight_amax, values);
 	ql->values = values;
 	return values != NULL;
 }
@@ -97,13 +100,13 @@ static bool quantise_groups(struct quantiser *z, error *err)
 
 bool quantise_model(struct quantised_model *q, const struct model *model,
                     const struct group_list *groups, const bool *keeps,
-                    enum numerics numerics, bool shared_scales, const float *input_amax,
-                    size_t resident_bytes, error *err)
+                    const struct format *format, enum numerics numerics,
+                    bool shared_scales, const float *input_amax, size_t resident_bytes,
+                    error *err)
 {
-	*q = (struct quantised_model){ .model = model };
-	struct quantiser z = { .q = q, .groups = groups, .keeps = keeps,
-		.numerics = numerics, .shared_scales = shared_scales,
-		.input_amax = input_amax };
+	*q = (struct quantised_model){ .model = model, .numerics = numerics };
+	struct quantiser z = { .q = q, .groups = groups, .keeps = keeps, .format = format,
+		.shared_scales = shared_scales, .input_amax = input_amax };
 	z.resident = measure(&z) * sizeof(float) <= resident_bytes;
 	q->linears = arena_alloc(&q->memory, (size_t)model->linear_count,
 	                         sizeof *q->linears, err);

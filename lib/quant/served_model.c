@@ -40,10 +40,9 @@ static bool take_codes(struct served_model *s, const char *hub, const struct ten
 	if (!values)
 		return false;
 	fp8_decode(t->data, (size_t)t->elements, weight, values);
-	q->codes = t->data;
+	q->format = format_find("fp8_e4m3", "tensor");
 	q->values = values;
-	q->weight = (struct fp8_step){ .encode = 1.0f / weight, .decode = weight };
-	q->input = (struct fp8_step){ .encode = 1.0f / input, .decode = input };
+	q->input = (struct input_step){ .encode = 1.0f / input, .decode = input };
 	*decoded = *t;
 	decoded->dtype = DTYPE_F32;
 	decoded->data = values;

@@ -5,7 +5,6 @@
 #include <stdlib.h>
 
 #include "kernels/amax.h"
-#include "kernels/fp8.h"
 #include "kernels/matmul.h"
 #include "kernels/score.h"
 
@@ -50,34 +49,59 @@ static bool reserve(struct buffer *b, size_t count, const char *what, error *err
 }
 
 /* Scratch of one thread: the rounded input, kept for the members of a group that
- * share it, and a weight decoded at use. */
+ * share it, and a weight rounded at use. */
 struct product {
 	const struct quantised_model *q;
 	struct buffer input, weight;
-	float input_scale; /* decode step of what `input` holds */
+	const struct format *input_format; /* what `input` was rounded with */
+	struct input_step input_step;
 };
+
+static bool round_input(struct product *p, int linear, bool same_input, const float *x,
+                        int rows, error *err)
+{
+	const struct quantised_linear *ql = &p->q->linears[linear];
+	int in = p->q->model->linears[linear].in;
+	if (same_input && p->input_format == ql->format &&
+	    p->input_step.encode == ql->input.encode &&
+	    p->input_step.decode == ql->input.decode)
+		return true;
+	if (!reserve(&p->input, (size_t)rows * (size_t)in, "a rounded input", err))
+		return false;
+	ql->format->round_input(p->q->numerics, ql->input, x, rows, in, p->input.values);
+	p->input_format = ql->format;
+	p->input_step = ql->input;
+	return true;
+}
+
+/* NULL on failure. */
+static const float *rounded_weight(struct product *p, int linear, error *err)
+{
+	const struct linear *l = &p->q->model->linears[linear];
+	const struct quantised_linear *ql = &p->q->linears[linear];
+	if (ql->values)
+		return ql->values;
+	if (!reserve(&p->weight, p->q->largest, "a rounded weight", err))
+		return NULL;
+	ql->format->round_weight(p->q->numerics, linear_weight(l, p->weight.values), l->out,
+	                         l->in, ql->weight_amax, p->weight.values);
+	return p->weight.values;
+}
 
 /* y[rows][out] = Q(x) Q(W)^T + b */
 static bool quantised_product(struct product *p, int linear, bool same_input,
                               const float *x, float *y, int rows, error *err)
 {
 	const struct linear *l = &p->q->model->linears[linear];
-	const struct quantised_linear *ql = &p->q->linears[linear];
-	size_t count = (size_t)rows * (size_t)l->in;
-	const float *weight = ql->values;
-	if (!reserve(&p->input, count, "a rounded input", err))
+	const float *weight = rounded_weight(p, linear, err);
+	if (!weight)
 		return false;
-	if (!same_input || p->input_scale != ql->input.decode)
-		fp8_round_trip(x, count, ql->input.encode, ql->input.decode, p->input.values);
-	p->input_scale = ql->input.decode;
-	if (!weight) {
-		if (!reserve(&p->weight, p->q->largest, "a decoded weight", err))
+	if (p->q->linears[linear].format->round_input) {
+		if (!round_input(p, linear, same_input, x, rows, err))
 			return false;
-		fp8_decode(ql->codes, (size_t)l->out * (size_t)l->in, ql->weight.decode,
-		           p->weight.values);
-		weight = p->weight.values;
+		x = p->input.values;
 	}
-	matmul_forward(y, l->out, p->input.values, weight, l->bias, rows, l->out, l->in);
+	matmul_forward(y, l->out, x, weight, l->bias, rows, l->out, l->in);
 	return true;
 }
 
@@ -100,7 +124,7 @@ static bool perturb(void *self, int linear, bool same_input, const float *x, flo
 {
 	struct perturbation *p = self;
 	const struct quantised_model *q = p->product.q;
-	if (!q->linears[linear].codes)
+	if (!q->linears[linear].format)
 		return true;
 	size_t count = (size_t)rows * (size_t)q->model->linears[linear].out;
 	struct buffer *difference = &p->differences[linear];
@@ -117,7 +141,7 @@ static bool weigh(void *self, int linear, const float *gradient, int rows, error
 	struct perturbation *p = self;
 	const struct quantised_model *q = p->product.q;
 	(void)err;
-	if (!q->linears[linear].codes)
+	if (!q->linears[linear].format)
 		return true;
 	size_t count = (size_t)rows * (size_t)q->model->linears[linear].out;
 	p->score[linear] += sum_squared_products(gradient, p->differences[linear].values,
@@ -160,13 +184,14 @@ struct tap perturbation_tap(struct perturbation *p, double *score)
 
 struct served {
 	struct product product;
+	int first, end; /* linears that are */
 };
 
 static bool serve(void *self, int linear, bool same_input, const float *x, float *y,
                   int rows, error *err)
 {
 	struct served *s = self;
-	if (!s->product.q->linears[linear].codes)
+	if (!s->product.q->linears[linear].format || linear < s->first || linear >= s->end)
 		return true;
 	return quantised_product(&s->product, linear, same_input, x, y, rows, err);
 }
@@ -179,7 +204,14 @@ struct served *served_new(const struct quantised_model *q, error *err)
 		return NULL;
 	}
 	s->product.q = q;
+	s->end = q->model->linear_count;
 	return s;
+}
+
+void served_limit(struct served *s, int first, int count)
+{
+	s->first = first;
+	s->end = first + count;
 }
 
 void served_free(struct served *s)

@@ -39,4 +39,7 @@ struct served *served_new(const struct quantised_model *q, error *err);
 void served_free(struct served *s);
 struct tap served_tap(struct served *s);
 
+/* From now on only linears [first, first + count). */
+void served_limit(struct served *s, int first, int count);
+
 #endif

@@ -193,7 +193,8 @@ static void score(struct run *r)
 	r->scores = take(r, (size_t)f->model.linear_count, sizeof *r->scores);
 	for (int i = 0; i < f->model.linear_count; i++)
 		amax_values[i] = (float)r->input_amax[i];
-	demand(quantise_model(&quantised, &f->model, &r->groups, NULL, NUMERICS_MODELOPT, false,
+	demand(quantise_model(&quantised, &f->model, &r->groups, NULL,
+	                      format_find("fp8_e4m3", "tensor"), NUMERICS_MODELOPT, false,
 	                      amax_values, (size_t)1 << 30, &err), &err);
 	struct perturbation *p = perturbation_new(&quantised, &err);
 	demand(p != NULL, &err);
@@ -383,7 +384,7 @@ static struct set_differences compare_sets(const struct baseline *found,
 {
 	struct set_differences d = { 0 };
 	for (int percent = 10; percent <= 90; percent += 10) {
-		const struct rule rule = { RULE_TOP_PERCENT, percent };
+		const struct rule rule = { .kind = RULE_TOP_PERCENT, .percent = percent };
 		struct coverage c;
 		error err;
 		demand(slice_baseline(&c, reference, "x", &rule, &err), &err);

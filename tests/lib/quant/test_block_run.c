@@ -107,14 +107,15 @@ static bool prepare(void *self, const struct model *model, error *err)
 		amax[i] = 10;
 	return amax && list_linears(&model->config, &p->memory, &linears, &count, err) &&
 	       make_groups(linears, count, exclude, 2, &p->memory, &p->groups, err) &&
-	       quantise_model(&p->quantised, model, &p->groups, NULL, NUMERICS_QUERN, true, amax,
+	       quantise_model(&p->quantised, model, &p->groups, NULL,
+	                      format_find("fp8_e4m3", "tensor"), NUMERICS_QUERN, true, amax,
 	                      1 << 20, err);
 }
 
 static bool measures(void *self, const struct model *model, int linear)
 {
 	(void)model;
-	return ((struct probe *)self)->quantised.linears[linear].codes != NULL;
+	return ((struct probe *)self)->quantised.linears[linear].format != NULL;
 }
 
 static void *begin_thread(void *self, error *err)

@@ -163,6 +163,11 @@ static const struct way WAYS[] = {
 
 enum { WAY_COUNT = 5 };
 
+static const struct format *fp8(void)
+{
+	return format_find("fp8_e4m3", "tensor");
+}
+
 static void quantise(struct fixture *f, const struct way *way, const bool *keeps,
                      struct quantised_model *q)
 {
@@ -170,8 +175,8 @@ static void quantise(struct fixture *f, const struct way *way, const bool *keeps
 	error err;
 	for (int i = 0; i < f->open.model.linear_count; i++)
 		input_amax[i] = amax(f->x[i], inputs_of(f, i)) * 0.8f; /* some inputs saturate */
-	if (!quantise_model(q, &f->open.model, &f->groups, keeps, way->numerics, way->shared,
-	                    input_amax, way->resident_bytes, &err))
+	if (!quantise_model(q, &f->open.model, &f->groups, keeps, fp8(), way->numerics,
+	                    way->shared, input_amax, way->resident_bytes, &err))
 		fail_msg("%s", err.text);
 }
 
@@ -312,11 +317,13 @@ static bool check_served(void *self, int linear, bool same_input, const float *x
 	memcpy(before, y, count * sizeof *before);
 	if (!c->served.forward(c->served.self, linear, same_input, x, y, rows, err))
 		return false;
-	if (!ql->codes) {
+	if (!ql->format) {
 		assert_memory_equal(before, y, count * sizeof *before);
 	} else {
 		assert_memory_equal(x, c->f->x[linear], inputs_of(c->f, linear) * sizeof *x);
-		double *expected = reference_product(c->f, c->way, linear, ql->weight, ql->input);
+		double *expected = reference_product(
+			c->f, c->way, linear, fp8_step_for(c->way->numerics, ql->weight_amax),
+			(struct fp8_step){ ql->input.encode, ql->input.decode });
 		for (size_t i = 0; i < count; i++)
 			c->worst = fmax(c->worst, fabs((double)y[i] - expected[i]) /
 			                          (1 + fabs(expected[i])));
@@ -368,7 +375,7 @@ static void shared_scales_are_shared(void **state)
 			const struct quantised_linear *first = &q.linears[group->members[0]];
 			for (int m = 1; m < group->member_count; m++) {
 				const struct quantised_linear *other = &q.linears[group->members[m]];
-				different += other->weight.decode != first->weight.decode;
+				different += other->weight_amax != first->weight_amax;
 				assert_true(other->input.decode == first->input.decode);
 			}
 		}
@@ -386,12 +393,12 @@ static void refuses_a_linear_without_calibration(void **state)
 	for (int i = 0; i < f->open.model.linear_count; i++)
 		input_amax[i] = 1;
 	input_amax[f->groups.groups[3].members[0]] = -1; /* was not measured */
-	assert_false(quantise_model(&q, &f->open.model, &f->groups, NULL, NUMERICS_QUERN, true,
-	                            input_amax, 0, &err));
+	assert_false(quantise_model(&q, &f->open.model, &f->groups, NULL, fp8(),
+	                            NUMERICS_QUERN, true, input_amax, 0, &err));
 	expect_error(&err, EXIT_BAD_INPUT, "visual.blocks.0.mlp.gate_proj", "amax", NULL);
 	input_amax[f->groups.groups[3].members[0]] = INFINITY;
-	assert_false(quantise_model(&q, &f->open.model, &f->groups, NULL, NUMERICS_QUERN, true,
-	                            input_amax, 0, &err));
+	assert_false(quantise_model(&q, &f->open.model, &f->groups, NULL, fp8(),
+	                            NUMERICS_QUERN, true, input_amax, 0, &err));
 	expect_error(&err, EXIT_BAD_INPUT, "visual.blocks.0.mlp.gate_proj", "inf", NULL);
 }
 
