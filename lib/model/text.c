@@ -63,6 +63,21 @@ bool text_forward(struct text_run *t, const float *features, error *err)
 	return tower_forward(&t->tower, err);
 }
 
+bool text_forward_again(struct text_run *t, int first, const float *features,
+                        float *output, error *err)
+{
+	const struct model *m = t->tower.run->model;
+	size_t hidden = (size_t)m->config.text.hidden, tokens = (size_t)t->sample->tokens;
+	if (!features)
+		return tower_forward_again(&t->tower, first, NULL, output, err);
+	memcpy(output, t->tower.tapes[0].input, tokens * hidden * sizeof *output);
+	size_t start = (size_t)first_image_row(m, t->sample), cells = 0;
+	while (start + cells < tokens && t->sample->ids[start + cells] == m->config.image_token)
+		cells++;
+	memcpy(output + start * hidden, features, cells * hidden * sizeof *output);
+	return tower_forward_again(&t->tower, 0, output, output, err);
+}
+
 bool text_backward(struct text_run *t, float *dx, error *err)
 {
 	bool image = first_image_row(t->tower.run->model, t->sample) >= 0;

@@ -18,6 +18,11 @@ bool text_prepare(struct text_run *t, struct run *run, const struct sample *s,
  * The hidden state of every token is then in t->tower.output. */
 bool text_forward(struct text_run *t, const float *features, error *err);
 
+/* After text_forward: output[tokens][hidden] once more, from block `first` on, or with
+ * other features from the embedding on. */
+bool text_forward_again(struct text_run *t, int first, const float *features,
+                        float *output, error *err);
+
 /* From dx[tokens][hidden], the gradient of tower.output, which becomes that of the
  * embeddings where there is an image. */
 bool text_backward(struct text_run *t, float *dx, error *err);

@@ -3,6 +3,7 @@
 #include "lib/model/tower.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "kernels/add.h"
 #include "kernels/attention.h"
@@ -246,6 +247,22 @@ bool tower_forward(struct tower_run *t, error *err)
 			tap->block(tap->self, b->name, output, t->rows, tower->hidden);
 	}
 	t->run->shown = true;
+	return true;
+}
+
+bool tower_forward_again(struct tower_run *t, int first, const float *input, float *output,
+                         error *err)
+{
+	size_t count = (size_t)t->rows * (size_t)t->tower->hidden;
+	if (input != output)
+		memcpy(output, input ? input : t->tapes[first].input, count * sizeof *output);
+	/* A block has read its input when it writes its output. */
+	for (int i = first; i < t->tower->depth; i++) {
+		struct tape tape = t->tapes[i];
+		tape.input = output;
+		if (!block_forward(t, &t->tower->blocks[i], &tape, output, err))
+			return false;
+	}
 	return true;
 }
 

@@ -58,6 +58,12 @@ bool tower_prepare(struct tower_run *t, struct run *run, const struct tower *tow
 
 bool tower_forward(struct tower_run *t, error *err);
 
+/* After tower_forward, runs block `first` and those after it once more, on what the
+ * first of them had as input (input NULL) or on input[rows][hidden]. The result comes
+ * to lie in output[rows][hidden], which may be input; kept inputs stay as they are. */
+bool tower_forward_again(struct tower_run *t, int first, const float *input, float *output,
+                         error *err);
+
 /* dx[rows][hidden]: the gradient of `output` becomes that of tapes[0].input, or,
  * where nobody asks for that, anything. */
 bool tower_backward(struct tower_run *t, float *dx, bool input_wanted, error *err);

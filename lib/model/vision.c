@@ -108,6 +108,29 @@ bool vision_forward(struct vision_run *v, error *err)
 	return tower_forward(&v->tower, err) && merge_cells(v, err);
 }
 
+bool vision_forward_again(struct vision_run *v, int first, float *output, error *err)
+{
+	struct tower_run *t = &v->tower;
+	const float *input = NULL;
+	float *kept = t->output;
+	if (first < 0) {
+		if (!linear_forward(t->run, parts_of(v)->patch_embed, false, v->patches->values,
+		                    v->embedded, t->rows, err))
+			return false;
+		gather_rows(output, v->embedded, v->order, v->cells, cell_width(v));
+		input = output;
+		first = 0;
+	}
+	if (first < t->tower->depth) {
+		if (!tower_forward_again(t, first, input, output, err))
+			return false;
+		t->output = output;
+	}
+	bool ok = merge_cells(v, err);
+	t->output = kept;
+	return ok;
+}
+
 /* dx becomes the gradient of the tower's output. */
 static bool merger_backward(struct vision_run *v, const float *dfeatures, float *dx,
                             error *err)

@@ -24,6 +24,11 @@ bool vision_prepare(struct vision_run *v, struct run *run, const struct patches 
 /* Fills v->features. */
 bool vision_forward(struct vision_run *v, error *err);
 
+/* After vision_forward: v->features once more, as they become when the tower runs again
+ * from block `first` on; -1: from the patch convolution, the tower's depth: only the
+ * merger. output[patches][hidden] is scratch. */
+bool vision_forward_again(struct vision_run *v, int first, float *output, error *err);
+
 /* From dfeatures[cells][out_hidden], in image order. */
 bool vision_backward(struct vision_run *v, const float *dfeatures, error *err);
 

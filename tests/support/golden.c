@@ -31,8 +31,8 @@ void golden_integers(const cJSON *list, int32_t *out, int count)
 }
 
 /* The entry of images/index.json for that file. */
-static void load_image(struct patches *out, const char *folder, const char *file,
-                       const struct vision_config *v)
+void golden_patches(struct patches *out, const char *folder, const char *file,
+                    const struct vision_config *v)
 {
 	json_doc index;
 	char name[64], path[PATH_BYTES];
@@ -69,5 +69,5 @@ void golden_sample(struct sample *s, const char *folder, const cJSON *item,
 	assert_true(s->ids && s->graded);
 	golden_integers(ids, s->ids, s->tokens);
 	if (cJSON_IsString(file))
-		load_image(&s->patches, folder, file->valuestring, &config->vision);
+		golden_patches(&s->patches, folder, file->valuestring, &config->vision);
 }
