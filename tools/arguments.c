@@ -46,14 +46,23 @@ bool part_parse(const char *share, int *part, int *parts, error *err)
 
 void format_options(struct format_arguments *a, struct option *options)
 {
-	*a = (struct format_arguments){ .name = "FP8_DEFAULT_CFG", .numerics_text = "quern" };
+	*a = (struct format_arguments){ .name = "FP8_DEFAULT_CFG", .element = "fp8_e4m3",
+		.granularity = "tensor", .numerics_text = "quern" };
 	const struct option table[FORMAT_OPTIONS] = {
 		{ "format-name", OPTION_TEXT, &a->name, "NAME",
 		  "what manifests call the format (default FP8_DEFAULT_CFG)", false },
+		{ "element", OPTION_TEXT, &a->element, "NAME",
+		  "element of the format (default fp8_e4m3)", false },
+		{ "granularity", OPTION_TEXT, &a->granularity, "NAME",
+		  "what shares a scale (default tensor)", false },
+		{ "skip-bad-shapes", OPTION_FLAG, &a->skip_bad_shapes, NULL,
+		  "leave groups as they are whose shape the format does not take", false },
 		{ "numerics", OPTION_TEXT, &a->numerics_text, "NAME",
 		  "quern or modelopt (default quern)", false },
 		{ "scale-per-member", OPTION_FLAG, &a->scale_per_member, NULL,
 		  "every member of a fused group keeps a weight scale of its own", false },
+		{ "include", OPTION_LIST, &a->include, "GLOB",
+		  "only matching linears; may be repeated (default: all)", false },
 		{ "exclude", OPTION_LIST, &a->exclude, "GLOB",
 		  "leave matching linears as they are; may be repeated", false },
 	};
@@ -62,8 +71,23 @@ void format_options(struct format_arguments *a, struct option *options)
 
 bool format_check(struct format_arguments *a, error *err)
 {
-	if (numerics_from_name(a->numerics_text, &a->numerics))
-		return true;
-	return fail(err, EXIT_USAGE, "--numerics: expected quern or modelopt, found \"%s\"",
-	            a->numerics_text);
+	if (!numerics_from_name(a->numerics_text, &a->numerics))
+		return fail(err, EXIT_USAGE,
+		            "--numerics: expected quern or modelopt, found \"%s\"",
+		            a->numerics_text);
+	a->format = format_find(a->element, a->granularity);
+	if (!a->format)
+		return fail(err, EXIT_USAGE, "--element, --granularity: no format \"%s\", \"%s\"",
+		            a->element, a->granularity);
+	return true;
+}
+
+bool format_groups(const struct format_arguments *a, const struct linear_shape *linears,
+                   int count, arena *memory, struct group_list *out, error *err)
+{
+	if (!make_groups(linears, count, a->exclude.values, a->exclude.count, memory, out, err))
+		return false;
+	keep_included(out, linears, a->include.values, a->include.count);
+	return keep_takeable(out, linears, a->format, a->name, a->skip_bad_shapes,
+	                     err);
 }

@@ -3,6 +3,7 @@
 #define QUERN_TOOLS_ARGUMENTS_H
 
 #include "lib/base/options.h"
+#include "lib/quant/formats/format.h"
 #include "lib/quant/groups.h"
 #include "lib/quant/numerics.h"
 #include "lib/quant/source.h"
@@ -14,7 +15,7 @@ struct data_arguments {
 	const char *tree, *out;
 };
 
-enum { DATA_OPTIONS = 13, FORMAT_OPTIONS = 4 };
+enum { DATA_OPTIONS = 13, FORMAT_OPTIONS = 8 };
 
 /* Defaults, then DATA_OPTIONS entries of a table of options. */
 void data_options(struct data_arguments *a, struct option *options);
@@ -22,15 +23,23 @@ bool part_parse(const char *share, int *part, int *parts, error *err);
 
 /* Which linears take which format, and how. */
 struct format_arguments {
-	const char *name;
+	const char *name, *element, *granularity;
 	const char *numerics_text;
-	enum numerics numerics; /* set by format_check */
+	const struct format *format; /* set by format_check, as is numerics */
+	enum numerics numerics;
 	bool scale_per_member;
-	struct option_list exclude;
+	bool skip_bad_shapes;
+	struct option_list include, exclude;
 };
 
 void format_options(struct format_arguments *a, struct option *options);
 bool format_check(struct format_arguments *a, error *err);
 
+/* The groups that get the format: those that an --include (if there is one) and no
+ * --exclude matches and, with
+ * --skip-bad-shapes, that have no member of a shape that the format does not take.
+ * Such a member is an error otherwise. */
+bool format_groups(const struct format_arguments *a, const struct linear_shape *linears,
+                   int count, arena *memory, struct group_list *out, error *err);
 
 #endif

@@ -45,9 +45,11 @@ int main(int argc, char **argv)
 	if (ok) {
 		const struct variant_job job = { .model = model, .tree = tree, .target = out,
 			.numerics = format.numerics, .shared_scales = !format.scale_per_member,
+			.include = format.include.values, .include_count = format.include.count,
 			.exclude = format.exclude.values, .exclude_count = format.exclude.count };
 		ok = quantize(&job, out, &err);
 	}
+	options_free(&format.include);
 	options_free(&format.exclude);
 	return ok ? EXIT_OK : error_report("quantize", &err);
 }

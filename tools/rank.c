@@ -1,24 +1,26 @@
-/* rank: the parts of a scoring -> the baseline's manifest, state and tables. */
+/* rank: the parts of a scoring, one or more formats -> the baseline's manifest, state and tables. */
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "lib/artifact/publish.h"
 #include "lib/quant/manifest.h"
 #include "tools/arguments.h"
 
 struct arguments {
-	struct format_arguments format;
 	struct baseline_facts facts;
-	const char *model, *amax, *out, *baseline;
+	const char *model, *amax, *out, *baseline, *import, *bits;
+	bool scale_per_member;
 	struct option_list parts;
 };
 
-enum { OWN_OPTIONS = 11 };
+enum { OPTIONS = 14 };
 
 static void describe(struct arguments *a, struct option *options)
 {
 	struct baseline_facts *f = &a->facts;
-	format_options(&a->format, options);
-	const struct option own[OWN_OPTIONS] = {
+	*a = (struct arguments){ .facts.numerics = "quern", .bits = "8" };
+	const struct option table[OPTIONS] = {
 		{ "model", OPTION_TEXT, &a->model, "DIR", "checkpoint folder", true },
 		{ "amax", OPTION_TEXT, &a->amax, "FILE", "amax.json of the calibration", true },
 		{ "out", OPTION_TEXT, &a->out, "DIR", "where the manifests go", true },
@@ -27,15 +29,22 @@ static void describe(struct arguments *a, struct option *options)
 		  true },
 		{ "model-name", OPTION_TEXT, &f->model_name, "NAME", "for the manifest", true },
 		{ "data-name", OPTION_TEXT, &f->data_name, "NAME", "for the manifest", true },
-		{ "method", OPTION_TEXT, &f->method, "NAME", "for the manifest", true },
 		{ "prompt", OPTION_TEXT, &f->prompt, "FORM", "for the manifest", true },
+		{ "import", OPTION_TEXT, &a->import, "FILE",
+		  "rank what this quant manifest has, quern's or ModelOpt's, instead of parts",
+		  false },
+		{ "import-bits", OPTION_TEXT, &a->bits, "B",
+		  "bits a weight that its candidates must have (default 8)", false },
+		{ "numerics", OPTION_TEXT, &f->numerics, "NAME", "quern or modelopt (default quern)",
+		  false },
+		{ "scale-per-member", OPTION_FLAG, &a->scale_per_member, NULL,
+		  "every member of a fused group kept a weight scale of its own", false },
 		{ "model-stand-in", OPTION_FLAG, &f->model_stand_in, NULL,
 		  "the model stands in for a real one", false },
 		{ "data-stand-in", OPTION_FLAG, &f->data_stand_in, NULL,
 		  "the data stand in for COCO", false },
 	};
-	for (int i = 0; i < OWN_OPTIONS; i++)
-		options[FORMAT_OPTIONS + i] = own[i];
+	memcpy(options, table, sizeof table);
 }
 
 typedef bool printer(const struct ranking *r, text *out, error *err);
@@ -63,34 +72,44 @@ static bool write_all(const struct ranking *r, const char *folder, error *err)
 	       write_one(r, print_baseline_manifest, folder, name, "_quant_manifest.json", err);
 }
 
+static bool make_ranking(const struct arguments *a, struct ranking *r,
+                         const struct linear_shape *linears, const struct group_list *groups,
+                         const struct amax_table *amax, error *err)
+{
+	if (!a->import)
+		return ranking_read(r, &a->facts, linears, groups, amax, a->parts.values,
+		                    a->parts.count, err);
+	char *end;
+	double bits = strtod(a->bits, &end);
+	if (a->parts.count > 0)
+		return fail(err, EXIT_USAGE, "expected either parts or --import");
+	if (end == a->bits || *end || !(bits > 0 && bits < 16))
+		return fail(err, EXIT_USAGE, "--import-bits: expected a number above 0, below 16, "
+		            "found \"%s\"", a->bits);
+	return ranking_import(r, &a->facts, linears, groups, amax, a->import, bits, err);
+}
+
 static bool rank(struct arguments *a, error *err)
 {
 	struct model_config config;
 	struct linear_shape *linears;
 	struct group_list groups;
 	struct amax_table amax = { 0 };
-	struct block_list blocks = { 0 };
-	struct block merged;
+	struct ranking r = { 0 };
+	enum numerics numerics;
 	arena memory = { 0 };
 	int count;
-	struct ranking r = { .facts = &a->facts, .groups = &groups, .amax = &amax,
-		.blocks = &blocks, .merged = &merged };
-	bool ok = format_check(&a->format, err) && model_config_load(&config, a->model, err) &&
+	if (!numerics_from_name(a->facts.numerics, &numerics))
+		return fail(err, EXIT_USAGE, "--numerics: expected quern or modelopt, found \"%s\"",
+		            a->facts.numerics);
+	a->facts.shared_scales = !a->scale_per_member;
+	bool ok = model_config_load(&config, a->model, err) &&
 	          list_linears(&config, &memory, &linears, &count, err) &&
-	          make_groups(linears, count, a->format.exclude.values, a->format.exclude.count,
-	                      &memory, &groups, err) &&
+	          make_groups(linears, count, NULL, 0, &memory, &groups, err) &&
 	          amax_read(&amax, a->amax, linears, count, err) &&
-	          read_parts(&blocks, a->parts.values, a->parts.count, BLOCK_GRADIENT, err) &&
-	          merge_blocks(&blocks, BLOCK_GRADIENT, &merged, err);
-	a->facts.format = a->format.name;
-	a->facts.numerics = a->format.numerics_text;
-	a->facts.shared_scales = !a->format.scale_per_member;
-	if (ok) {
-		r.linears = linears;
-		ok = ranking_make(&r, err) && write_all(&r, a->out, err);
-		ranking_free(&r);
-	}
-	block_list_free(&blocks);
+	          make_ranking(a, &r, linears, &groups, &amax, err) &&
+	          write_all(&r, a->out, err);
+	ranking_free(&r);
 	amax_free(&amax);
 	arena_free(&memory);
 	return ok;
@@ -98,13 +117,13 @@ static bool rank(struct arguments *a, error *err)
 
 int main(int argc, char **argv)
 {
-	struct arguments a = { 0 };
-	struct option options[FORMAT_OPTIONS + OWN_OPTIONS + 1] = { 0 };
+	struct arguments a;
+	struct option options[OPTIONS + 1] = { 0 };
 	const struct command command = {
 		.tool = "rank",
 		.purpose = "Adds the scores of all parts up to groups, ranks these and writes the "
 		           "baseline's manifest, search state and sensitivity tables.",
-		.operands = "PART...",
+		.operands = "[PART...]",
 		.options = options
 	};
 	error err;
@@ -112,6 +131,5 @@ int main(int argc, char **argv)
 	enum parse_outcome parsed = parse_options(&command, argc, argv, &a.parts, &err);
 	bool ok = parsed == PARSE_HELP || (parsed == PARSE_OK && rank(&a, &err));
 	options_free(&a.parts);
-	options_free(&a.format.exclude);
 	return ok ? EXIT_OK : error_report("rank", &err);
 }

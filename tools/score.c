@@ -1,11 +1,15 @@
-/* score: the gradient sensitivity of every group's members.
+/* score: the sensitivity of every group, by one of two methods.
  *
- * For each linear m in the format: the sum over samples, tokens and outputs of
- * (g * d)^2, g = dLoss/dY_m, d = Y_m with m's input and weight quantised, minus
- * Y_m (modelopt/torch/quantization/algorithms.py, method "gradient"). A group's
- * score is the sum over its members; rank adds them up. */
+ * gradient: for each linear m in the format, the sum over samples, tokens and outputs
+ * of (g * d)^2, g = dLoss/dY_m, d = Y_m with m's input and weight quantised, minus
+ * Y_m. A group's score is the sum over its members; rank adds them up.
+ * kl_div: for each group alone in the format, the sum over samples and tokens of the
+ * Kullback-Leibler divergence of the model's predictions from the unquantised ones.
+ * Both as in modelopt/torch/quantization/algorithms.py. */
 #include <stdlib.h>
 
+#include "kernels/divergence.h"
+#include "lib/model/replay.h"
 #include "lib/quant/amax_file.h"
 #include "lib/quant/block_run.h"
 #include "lib/quant/taps.h"
@@ -21,7 +25,8 @@ struct scoring {
 	struct group_list groups;
 	struct amax_table amax;
 	struct quantised_model quantised;
-	bool *scored; /* [linear] */
+	enum block_kind kind;
+	bool *scored; /* [linear]; under kl_div: the first member of a group */
 	arena memory;
 };
 
@@ -32,20 +37,25 @@ static bool add_key(void *self, struct key *key, error *err)
 {
 	const struct scoring *s = self;
 	(void)err;
+	key_add(key, "method", block_kind_name(s->kind));
+	key_addf(key, "format", "%s %s", s->format.format->element,
+	         s->format.format->granularity);
 	key_add(key, "numerics", numerics_name(s->format.numerics));
 	key_add(key, "scales", s->format.scale_per_member ? "member" : "group");
-	for (int i = 0; i < s->linear_count; i++)
-		if (s->scored[i])
-			key_addf(key, "amax", "%s %.9g", s->linears[i].name,
-			         (double)s->amax.amax[i]);
+	for (int g = 0; g < s->groups.count; g++)
+		for (int m = 0; m < s->groups.groups[g].member_count; m++) {
+			int linear = s->groups.groups[g].members[m];
+			key_addf(key, "amax", "%s %.9g", s->linears[linear].name,
+			         (double)s->amax.amax[linear]);
+		}
 	return true;
 }
 
 static bool prepare(void *self, const struct model *model, error *err)
 {
 	struct scoring *s = self;
-	return quantise_model(&s->quantised, model, &s->groups, NULL, s->format.numerics,
-	                      !s->format.scale_per_member, s->amax.amax, RESIDENT_BYTES, err);
+	return quantise_model(&s->quantised, model, &s->groups, NULL, s->format.format,
+	                      s->format.numerics, !s->format.scale_per_member, s->amax.amax, RESIDENT_BYTES, err);
 }
 
 static bool measures(void *self, const struct model *model, int linear)
@@ -54,20 +64,22 @@ static bool measures(void *self, const struct model *model, int linear)
 	return ((const struct scoring *)self)->scored[linear];
 }
 
-static void *begin_thread(void *self, error *err)
+/* ---- gradient ---- */
+
+static void *begin_gradient(void *self, error *err)
 {
 	return perturbation_new(&((struct scoring *)self)->quantised, err);
 }
 
-static void end_thread(void *self, void *state)
+static void end_gradient(void *self, void *state)
 {
 	(void)self;
 	perturbation_free(state);
 }
 
-static bool measure(void *self, void *state, const struct model *model,
-                    struct workspace *w, const struct sample *s, double *values,
-                    double *loss, error *err)
+static bool measure_gradient(void *self, void *state, const struct model *model,
+                             struct workspace *w, const struct sample *s, double *values,
+                             double *loss, error *err)
 {
 	(void)self;
 	struct tap tap = perturbation_tap(state, values);
@@ -78,13 +90,51 @@ static bool measure(void *self, void *state, const struct model *model,
 	return true;
 }
 
+/* ---- kl_div ---- */
+
+static void *begin_divergence(void *self, error *err)
+{
+	return served_new(&((struct scoring *)self)->quantised, err);
+}
+
+static void end_divergence(void *self, void *state)
+{
+	(void)self;
+	served_free(state);
+}
+
+static bool measure_divergence(void *self, void *state, const struct model *model,
+                               struct workspace *w, const struct sample *s,
+                               double *values, double *loss, error *err)
+{
+	const struct scoring *scoring = self;
+	struct tap tap = served_tap(state);
+	struct replay *replay = replay_new(model, w, s, &tap, err);
+	bool ok = replay != NULL;
+	*loss = 0;
+	for (int g = 0; ok && g < scoring->groups.count; g++) {
+		const struct group *group = &scoring->groups.groups[g];
+		served_limit(state, group->members[0], group->member_count);
+		const float *logits = replay_from(replay, group->members[0], err);
+		ok = logits != NULL;
+		if (ok)
+			values[group->members[0]] = divergence(replay_plain_logits(replay), logits,
+			                                       s->tokens,
+			                                       model->config.text.vocab);
+	}
+	replay_free(replay);
+	return ok;
+}
+
+/* ---- the program ---- */
+
 static bool load_scoring(struct scoring *s, const char *model, const char *amax, error *err)
 {
 	struct model_config config;
 	if (!model_config_load(&config, model, err) ||
 	    !list_linears(&config, &s->memory, &s->linears, &s->linear_count, err) ||
-	    !make_groups(s->linears, s->linear_count, s->format.exclude.values,
-	                 s->format.exclude.count, &s->memory, &s->groups, err) ||
+	    !format_groups(&s->format, s->linears, s->linear_count, &s->memory, &s->groups,
+	                   err) ||
 	    !amax_read(&s->amax, amax, s->linears, s->linear_count, err))
 		return false;
 	s->scored = arena_alloc(&s->memory, (size_t)s->linear_count, sizeof *s->scored, err);
@@ -94,7 +144,7 @@ static bool load_scoring(struct scoring *s, const char *model, const char *amax,
 		const struct group *group = &s->groups.groups[g];
 		for (int m = 0; m < group->member_count; m++) {
 			int linear = group->members[m];
-			s->scored[linear] = true;
+			s->scored[linear] = m == 0 || s->kind == BLOCK_GRADIENT;
 			if (s->amax.amax[linear] < 0)
 				return fail(err, EXIT_BAD_INPUT,
 				            "%s: expected an amax of %s, found none: it was not "
@@ -109,37 +159,59 @@ static void free_scoring(struct scoring *s)
 	quantised_free(&s->quantised);
 	amax_free(&s->amax);
 	arena_free(&s->memory);
+	options_free(&s->format.include);
 	options_free(&s->format.exclude);
+}
+
+static bool score(struct scoring *s, const struct data_arguments *a, const char *method,
+                  const char *amax, error *err)
+{
+	int part, parts;
+	if (!score_kind_from_name(method, &s->kind))
+		return fail(err, EXIT_USAGE, "--method: expected gradient or kl_div, found \"%s\"",
+		            method);
+	if (!part_parse(a->part, &part, &parts, err) || !format_check(&s->format, err) ||
+	    !load_scoring(s, a->source.model, amax, err))
+		return false;
+	const struct part_format format = { s->format.name, s->format.element,
+	                                    s->format.granularity };
+	struct measurement m = { .self = s, .tool = "score", .kind = s->kind,
+		.format = &format, .add_key = add_key, .prepare = prepare, .measures = measures,
+		.begin_thread = begin_gradient, .end_thread = end_gradient,
+		.measure = measure_gradient };
+	if (s->kind == BLOCK_KL) {
+		m.begin_thread = begin_divergence;
+		m.end_thread = end_divergence;
+		m.measure = measure_divergence;
+	}
+	return run_blocks(&a->source, &m, a->tree, part, parts, a->out, err);
 }
 
 int main(int argc, char **argv)
 {
 	struct data_arguments a = { 0 };
 	struct scoring s = { 0 };
-	const char *amax = NULL;
-	struct option options[DATA_OPTIONS + FORMAT_OPTIONS + 2] = { 0 };
+	const char *amax = NULL, *method = "gradient";
+	struct option options[DATA_OPTIONS + FORMAT_OPTIONS + 3] = { 0 };
 	const struct command command = {
 		.tool = "score",
-		.purpose = "Measures how much the loss minds each linear layer being quantised.",
+		.purpose = "Measures how much the model minds each group being quantised.",
 		.options = options
 	};
 	error err;
-	int part, parts;
 	data_options(&a, options);
 	format_options(&s.format, options + DATA_OPTIONS);
 	options[DATA_OPTIONS + FORMAT_OPTIONS] = (struct option){
 		"amax", OPTION_TEXT, &amax, "FILE", "amax.json of the calibration", true
 	};
+	options[DATA_OPTIONS + FORMAT_OPTIONS + 1] = (struct option){
+		"method", OPTION_TEXT, &method, "NAME", "gradient or kl_div (default gradient)",
+		false
+	};
 	enum parse_outcome parsed = parse_options(&command, argc, argv, NULL, &err);
 	if (parsed == PARSE_HELP)
 		return EXIT_OK;
-	const struct measurement m = { .self = &s, .tool = "score", .kind = BLOCK_GRADIENT,
-		.add_key = add_key, .prepare = prepare, .measures = measures,
-		.begin_thread = begin_thread, .end_thread = end_thread, .measure = measure };
-	bool ok = parsed == PARSE_OK && part_parse(a.part, &part, &parts, &err) &&
-	          format_check(&s.format, &err) &&
-	          load_scoring(&s, a.source.model, amax, &err) &&
-	          run_blocks(&a.source, &m, a.tree, part, parts, a.out, &err);
+	bool ok = parsed == PARSE_OK && score(&s, &a, method, amax, &err);
 	free_scoring(&s);
 	return ok ? EXIT_OK : error_report("score", &err);
 }

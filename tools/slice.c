@@ -1,4 +1,5 @@
 /* slice: a baseline's ranking and a rule -> which groups a scheme keeps. */
+#include <float.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -8,23 +9,56 @@
 #include "lib/quant/manifest.h"
 
 struct arguments {
-	const char *baseline, *folder, *scheme, *file_name, *percent, *out;
+	const char *baseline, *folder, *scheme, *file_name, *percent, *blocks, *bits, *out;
+	const char *manifest, *costs, *budget;
+	struct option_list groups, pin_bf16, pin_quantised, cost_exclude;
 	bool full;
 };
 
+static bool read_number(const char *option, const char *text, double most, double *out,
+                        error *err)
+{
+	char *end;
+	*out = strtod(text, &end);
+	if (end == text || *end || !(*out > 0 && *out <= most))
+		return fail(err, EXIT_USAGE, "--%s: expected a number above 0, up to %g, found "
+		            "\"%s\"", option, most, text);
+	return true;
+}
+
+static struct globs globs_of(const struct option_list *list)
+{
+	return (struct globs){ list->values, list->count };
+}
+
 static bool read_rule(const struct arguments *a, struct rule *rule, error *err)
 {
-	if (a->full == (a->percent != NULL))
-		return fail(err, EXIT_USAGE, "expected either --full or --top-percent");
-	*rule = (struct rule){ .kind = a->full ? RULE_FULL : RULE_TOP_PERCENT, .percent = 100 };
-	if (a->full)
-		return true;
-	char *end;
-	rule->percent = strtod(a->percent, &end);
-	if (end == a->percent || *end || !(rule->percent > 0 && rule->percent <= 100))
-		return fail(err, EXIT_USAGE, "--top-percent: expected a number above 0, up to 100, "
-		            "found \"%s\"", a->percent);
-	return true;
+	int ways = a->full + (a->percent != NULL) + (a->blocks != NULL) +
+	           (a->groups.count > 0) + (a->manifest != NULL);
+	if (ways != 1)
+		return fail(err, EXIT_USAGE, "expected exactly one of --full, --top-percent, "
+		            "--top-blocks, --group and --coverage");
+	if (!a->costs != !a->budget || (a->costs && a->bits))
+		return fail(err, EXIT_USAGE, "expected --costs together with --budget, and without "
+		            "--effective-bits");
+	*rule = (struct rule){ .kind = RULE_FULL, .groups = globs_of(&a->groups),
+		.manifest = a->manifest, .costs = a->costs, .pin_bf16 = globs_of(&a->pin_bf16),
+		.pin_quantised = globs_of(&a->pin_quantised),
+		.cost_exclude = globs_of(&a->cost_exclude) };
+	if (a->groups.count)
+		rule->kind = RULE_LIST;
+	else if (a->manifest)
+		rule->kind = RULE_MANIFEST;
+	else if (a->percent)
+		rule->kind = RULE_TOP_PERCENT;
+	else if (a->blocks)
+		rule->kind = RULE_TOP_BLOCKS;
+	return (!a->percent ||
+	        read_number("top-percent", a->percent, 100, &rule->percent, err)) &&
+	       (!a->blocks ||
+	        read_number("top-blocks", a->blocks, 100, &rule->percent, err)) &&
+	       (!a->bits || read_number("effective-bits", a->bits, 16, &rule->bits, err)) &&
+	       (!a->budget || read_number("budget", a->budget, DBL_MAX, &rule->budget, err));
 }
 
 static bool write_text(const char *folder, const char *name, const text *content,
@@ -70,7 +104,24 @@ int main(int argc, char **argv)
 		  true },
 		{ "top-percent", OPTION_TEXT, &a.percent, "X",
 		  "keep the least sensitive X % of the groups", false },
+		{ "top-blocks", OPTION_TEXT, &a.blocks, "X",
+		  "keep the X % of the transformer blocks with the least summed score", false },
+		{ "group", OPTION_LIST, &a.groups, "GLOB",
+		  "keep the groups of that name; may be repeated", false },
+		{ "coverage", OPTION_TEXT, &a.manifest, "FILE",
+		  "keep the groups that a coverage manifest selects", false },
 		{ "full", OPTION_FLAG, &a.full, NULL, "keep every group", false },
+		{ "effective-bits", OPTION_TEXT, &a.bits, "B",
+		  "search the formats of least total score within B bits a weight first", false },
+		{ "costs", OPTION_TEXT, &a.costs, "FILE",
+		  "what groups take in their formats, in seconds, bytes or any unit", false },
+		{ "budget", OPTION_TEXT, &a.budget, "N",
+		  "search within N of that unit instead of bits", false },
+		{ "pin-bf16", OPTION_LIST, &a.pin_bf16, "GLOB", "never quantise these", false },
+		{ "pin-quantized", OPTION_LIST, &a.pin_quantised, "GLOB",
+		  "always quantise these", false },
+		{ "cost-exclude", OPTION_LIST, &a.cost_exclude, "GLOB",
+		  "count these for nothing in bits", false },
 		{ "out", OPTION_TEXT, &a.out, "DIR",
 		  "where slice.json (coverage) and manifest.json go", true },
 		{ 0 },
@@ -84,5 +135,9 @@ int main(int argc, char **argv)
 	error err;
 	enum parse_outcome parsed = parse_options(&command, argc, argv, NULL, &err);
 	bool ok = parsed == PARSE_HELP || (parsed == PARSE_OK && slice(&a, &err));
+	options_free(&a.groups);
+	options_free(&a.pin_bf16);
+	options_free(&a.pin_quantised);
+	options_free(&a.cost_exclude);
 	return ok ? EXIT_OK : error_report("slice", &err);
 }

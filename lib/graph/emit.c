@@ -53,22 +53,43 @@ static void add_value(text *out, const char *value)
 		text_puts(out, *value == '$' ? "$$" : (char[]){ *value, 0 });
 }
 
+static void describe_scheme(text *out, const struct scheme *s)
+{
+	const struct rule *rule = &s->rule;
+	if (s->is_baseline)
+		text_puts(out, "every group of");
+	else if (rule->kind == RULE_TOP_PERCENT)
+		text_printf(out, "least sensitive %g %% of", rule->percent);
+	else if (rule->kind == RULE_TOP_BLOCKS)
+		text_printf(out, "least sensitive %g %% of the blocks of", rule->percent);
+	else if (rule->kind == RULE_FULL)
+		text_puts(out, "of");
+	else
+		text_puts(out, "chosen groups of");
+	const struct catalog_baseline *b = s->baseline;
+	text_printf(out, " %s", s->is_baseline ? b->formats[0]->name : b->name);
+	for (int f = 1; s->is_baseline && f < b->format_count; f++)
+		text_printf(out, ", %s", b->formats[f]->name);
+	if (rule->bits > 0)
+		text_printf(out, ", %g bits", rule->bits);
+	if (rule->costs)
+		text_printf(out, ", %g of %s", rule->budget, rule->costs);
+	text_puts(out, baseline_exportable(b) ? "\n" : " (slice only)\n");
+}
+
 static void emit_help(text *out, const struct catalog *c)
 {
 	text_puts(out, "targets:\n"
 	          "  all (default)  every scheme, and their comparison\n"
 	          "  tools          compile and link the programs\n"
+	          "  pareto         budgets against scores, of every baseline\n"
 	          "  test           run every test\n"
 	          "  help           this list\n"
 	          "schemes:\n");
 	for (int i = 0; i < c->scheme_count; i++) {
 		const struct scheme *s = &c->schemes[i];
 		text_printf(out, "  %-45s ", s->name);
-		if (s->rule.kind == RULE_FULL)
-			text_printf(out, "every group of %s\n", s->baseline->format->name);
-		else
-			text_printf(out, "least sensitive %g %% of %s\n", s->rule.percent,
-			            s->baseline->name);
+		describe_scheme(out, s);
 	}
 }
 

@@ -59,15 +59,31 @@ static void add_data_arguments(text *out, const struct catalog_baseline *b)
 	text_puts(out, "\n");
 }
 
-static void add_format_arguments(text *out, const struct catalog_baseline *b)
+static void add_globs(text *out, const char *option, const struct globs *globs)
 {
-	text_puts(out, "  format =");
-	add_option(out, "format-name", b->format->name);
+	for (int i = 0; i < globs->count; i++)
+		add_option(out, option, globs->values[i]);
+}
+
+static void add_numerics(text *out, const struct catalog_baseline *b)
+{
 	add_option(out, "numerics", b->numerics);
 	if (!b->shared_scales)
 		text_puts(out, " --scale-per-member");
-	for (int i = 0; i < b->format->exclude_count; i++)
-		add_option(out, "exclude", b->format->exclude[i]);
+}
+
+static void add_format_arguments(text *out, const struct catalog_baseline *b,
+                                 const struct catalog_format *f)
+{
+	text_puts(out, "  format =");
+	add_option(out, "format-name", f->name);
+	add_option(out, "element", f->element);
+	add_option(out, "granularity", f->granularity);
+	if (f->skip_bad_shapes)
+		text_puts(out, " --skip-bad-shapes");
+	add_numerics(out, b);
+	add_globs(out, "include", &f->include);
+	add_globs(out, "exclude", &f->exclude);
 	text_puts(out, "\n");
 }
 
@@ -152,19 +168,27 @@ static void emit_calibrate(struct emitted *e, text *out, const char *folder,
 	e->edges++;
 }
 
+static void add_score_parts(text *out, const char *folder,
+                            const struct catalog_baseline *b, int parts)
+{
+	for (int f = 0; f < b->format_count; f++)
+		for (int i = 0; i < parts; i++)
+			text_printf(out, " $\n  %s/score.%s.%d.json", folder, b->formats[f]->name, i);
+}
+
 static void emit_score(struct emitted *e, text *out, const char *folder,
-                       const struct planned_baseline *p, const struct stamp_names *stamps,
-                       int parts)
+                       const struct planned_baseline *p, const struct catalog_format *f,
+                       const struct stamp_names *stamps, int parts)
 {
 	const struct catalog_baseline *b = p->catalog;
 	for (int i = 0; i < parts; i++, e->edges++) {
-		text_printf(out, "build %s/score.%d.json: score | %s/amax.json %s %s %s"
+		text_printf(out, "build %s/score.%s.%d.json: score | %s/amax.json %s %s %s"
 		            TOOL("score") RUNS("score") "\n  part = %d/%d\n  baseline = %s\n"
-		            "  samples = %lld\n  amax = %s/amax.json\n", folder, i, folder,
-		            stamps->weights, stamps->texts, stamps->data, i, parts, b->name,
-		            (long long)p->score_samples, folder);
+		            "  samples = %lld\n  amax = %s/amax.json\n  method = %s\n", folder,
+		            f->name, i, folder, stamps->weights, stamps->texts, stamps->data, i,
+		            parts, b->name, (long long)p->score_samples, folder, b->method);
 		add_data_arguments(out, b);
-		add_format_arguments(out, b);
+		add_format_arguments(out, b, f);
 	}
 }
 
@@ -176,7 +200,7 @@ static void add_about(text *out, const struct catalog_baseline *b)
 	add_option(out, "file-name", b->file_name);
 	add_option(out, "model-name", b->model->name);
 	add_option(out, "data-name", k->data);
-	add_option(out, "method", b->method);
+	add_numerics(out, b);
 	add_option(out, "prompt", k->prompt_form);
 	if (b->model->stand_in)
 		text_puts(out, " --model-stand-in");
@@ -185,22 +209,41 @@ static void add_about(text *out, const struct catalog_baseline *b)
 	text_puts(out, "\n");
 }
 
+/* The stamp of the manifest that a baseline is imported from. */
+static void name_import_stamp(char *stamp, const struct catalog_baseline *b,
+                              const char *tree)
+{
+	snprintf(stamp, PATH_BYTES, "%s/stamps/import/%s", tree, b->name);
+}
+
+/* From the parts of score, or from another run's manifest. */
 static void emit_rank(struct emitted *e, text *out, const char *folder,
                       const struct catalog_baseline *b, const struct stamp_names *stamps,
-                      int parts)
+                      int parts, const char *tree)
 {
 	text_printf(out, "build %s/%s_quant_manifest.json %s/%s_autoquant_state.json $\n  "
 	            "%s/per-layer-sensitivity.md %s/per-layer-sensitivity.json: rank |", folder,
 	            b->file_name, folder, b->file_name, folder, folder);
-	add_parts(out, folder, "score", parts);
+	if (b->import) {
+		char stamp[PATH_BYTES];
+		name_import_stamp(stamp, b, tree);
+		add_scan(e, "file", stamp, b->import, "");
+		text_printf(out, " %s", stamp);
+	} else {
+		add_score_parts(out, folder, b, parts);
+	}
 	text_printf(out, " %s/amax.json %s" TOOL("rank") RUNS("rank") "\n  parts =", folder,
 	            stamps->weights);
-	add_parts(out, folder, "score", parts);
+	if (b->import) {
+		add_option(out, "import", b->import);
+		text_printf(out, " --import-bits %g", b->formats[0]->format->bits);
+	} else {
+		add_score_parts(out, folder, b, parts);
+	}
 	text_printf(out, "\n  baseline = %s\n  amax = %s/amax.json\n  folder = %s\n  model = ",
 	            b->name, folder, folder);
 	add_word(out, b->model->path);
 	text_puts(out, "\n");
-	add_format_arguments(out, b);
 	add_about(out, b);
 	e->edges++;
 }
@@ -213,7 +256,19 @@ static void emit_quantize(struct emitted *e, text *out, const char *folder,
 	            RUNS("quantize") "\n  model = ", folder, stamps->weights);
 	add_word(out, b->model->path);
 	text_puts(out, "\n");
-	add_format_arguments(out, b);
+	add_format_arguments(out, b, b->formats[0]);
+	e->edges++;
+}
+
+/* Budgets against scores; only built when asked for. */
+static void emit_pareto(struct emitted *e, text *out, const char *folder,
+                        const struct catalog_baseline *b)
+{
+	text_printf(out, "build %s/pareto.json %s/pareto.md %s/pareto.csv: pareto | "
+	            "%s/%s_quant_manifest.json" TOOL("pareto") RUNS("pareto")
+	            "\n  ranked = %s/%s_quant_manifest.json\n  folder = %s\n  baseline = %s\n",
+	            folder, folder, folder, folder, b->file_name, folder, b->file_name, folder,
+	            b->name);
 	e->edges++;
 }
 
@@ -221,22 +276,57 @@ static void emit_quantize(struct emitted *e, text *out, const char *folder,
 
 static const char *file_name_of(const struct scheme *s)
 {
-	return s->rule.kind == RULE_FULL ? s->baseline->file_name : s->name;
+	return s->is_baseline ? s->baseline->file_name : s->name;
 }
 
+static void add_rule(text *out, const struct rule *rule)
+{
+	text_puts(out, "  rule =");
+	switch (rule->kind) {
+	case RULE_FULL: text_puts(out, " --full"); break;
+	case RULE_TOP_PERCENT: text_printf(out, " --top-percent %g", rule->percent); break;
+	case RULE_TOP_BLOCKS: text_printf(out, " --top-blocks %g", rule->percent); break;
+	case RULE_LIST: add_globs(out, "group", &rule->groups); break;
+	case RULE_MANIFEST: add_option(out, "coverage", rule->manifest); break;
+	}
+	if (rule->bits > 0)
+		text_printf(out, " --effective-bits %.17g", rule->bits);
+	if (rule->costs) {
+		add_option(out, "costs", rule->costs);
+		text_printf(out, " --budget %.17g", rule->budget);
+	}
+	add_globs(out, "pin-bf16", &rule->pin_bf16);
+	add_globs(out, "pin-quantized", &rule->pin_quantised);
+	add_globs(out, "cost-exclude", &rule->cost_exclude);
+	text_puts(out, "\n");
+}
+
+/* A file that only this scheme's slice reads, as an input of it. */
+static void add_slice_input(struct emitted *e, text *out, const struct scheme *s,
+                            const char *what, const char *path, const char *tree)
+{
+	char stamp[PATH_BYTES];
+	snprintf(stamp, PATH_BYTES, "%s/stamps/%s/%s", tree, what, s->name);
+	add_scan(e, "file", stamp, path, "");
+	text_printf(out, " %s", stamp);
+}
+
+/* A baseline that is not published itself has its manifest in the scheme's folder. */
 static void emit_slice(struct emitted *e, text *out, const struct scheme *s,
-                       const char *baseline, const char *work)
+                       const char *baseline, const char *work, const char *tree)
 {
 	const char *file = file_name_of(s);
 	text_printf(out, "build %s/slice.json %s/manifest.json: slice | %s/%s_quant_manifest.json"
-	            TOOL("slice") RUNS("slice") "\n  ranked = %s/%s_quant_manifest.json\n"
-	            "  baseline = %s\n  scheme = %s\n  file_name = %s\n  folder = %s\n", work,
-	            work, baseline, s->baseline->file_name, baseline, s->baseline->file_name,
-	            s->baseline->name, s->name, file, work);
-	if (s->rule.kind == RULE_FULL)
-		text_puts(out, "  rule = --full\n");
-	else
-		text_printf(out, "  rule = --top-percent %g\n", s->rule.percent);
+	            TOOL("slice"), work, work, baseline, s->baseline->file_name);
+	if (s->rule.kind == RULE_MANIFEST)
+		add_slice_input(e, out, s, "coverage", s->rule.manifest, tree);
+	if (s->rule.costs)
+		add_slice_input(e, out, s, "costs", s->rule.costs, tree);
+	text_printf(out, RUNS("slice") "\n  ranked = %s/%s_quant_manifest.json\n"
+	            "  baseline = %s\n  scheme = %s\n  file_name = %s\n  folder = %s\n",
+	            baseline, s->baseline->file_name,
+	            s->baseline->publish ? s->baseline->name : s->name, s->name, file, work);
+	add_rule(out, &s->rule);
 	e->edges++;
 }
 
@@ -277,10 +367,23 @@ static void emit_scheme(struct emitted *e, text *out, const struct scheme *s,
 	snprintf(work, sizeof work, "%s/work/%s/schemes/%s", settings->out, model, s->name);
 	snprintf(folder, sizeof folder, "%s/models/%s/quantized/%s", settings->out, model,
 	         s->name);
+	emit_slice(e, out, s, baseline, work, settings->out);
+	if (!baseline_exportable(s->baseline)) {
+		text_printf(out, "build %s: phony %s/slice.json\n", s->name, work);
+		return;
+	}
 	snprintf(published, sizeof published, "%s/stamps/published/%s", settings->out, s->name);
 	add_scan(e, "published", published, folder, file_name_of(s));
-	emit_slice(e, out, s, baseline, work);
 	emit_export(e, out, s, baseline, work, folder, published, &stamps);
+}
+
+static bool has_checkpoints(const struct catalog *c, const struct catalog_model *model)
+{
+	for (int i = 0; i < c->scheme_count; i++)
+		if (c->schemes[i].baseline->model == model &&
+		    baseline_exportable(c->schemes[i].baseline))
+			return true;
+	return false;
 }
 
 /* One comparison of all schemes of a model that share a folder. */
@@ -292,7 +395,8 @@ static void emit_diversity(struct emitted *e, text *out, const struct plan *plan
 		const char *model = c->models[m].name;
 		text inputs = { 0 };
 		for (int i = 0; i < c->scheme_count; i++)
-			if (c->schemes[i].baseline->model == &c->models[m])
+			if (c->schemes[i].baseline->model == &c->models[m] &&
+			    baseline_exportable(c->schemes[i].baseline))
 				text_printf(&inputs, " $\n  %s/models/%s/quantized/%s/layer-sensitivity/"
 				            "%s_files.json", tree, model, c->schemes[i].name,
 				            file_name_of(&c->schemes[i]));
@@ -309,13 +413,25 @@ static void emit_diversity(struct emitted *e, text *out, const struct plan *plan
 	}
 }
 
+static void emit_pareto_target(text *out, const struct plan *plan, const char *tree)
+{
+	text_puts(out, "build pareto: phony");
+	for (int i = 0; i < plan->catalog->baseline_count; i++) {
+		char folder[PATH_BYTES];
+		baseline_folder(folder, &plan->catalog->baselines[i], tree);
+		text_printf(out, " $\n  %s/pareto.json", folder);
+	}
+	text_puts(out, "\n");
+}
+
 static void emit_defaults(text *out, const struct catalog *c)
 {
 	text_puts(out, "build all: phony");
 	for (int i = 0; i < c->scheme_count; i++)
 		text_printf(out, " $\n  %s", c->schemes[i].name);
 	for (int m = 0; m < c->model_count; m++)
-		text_printf(out, " $\n  diversity_%s", c->models[m].name);
+		if (has_checkpoints(c, &c->models[m]))
+			text_printf(out, " $\n  diversity_%s", c->models[m].name);
 	text_puts(out, "\ndefault all\n");
 }
 
@@ -352,15 +468,19 @@ bool emit_data(struct emitted *e, text *edges, const struct plan *plan,
 		baseline_folder(folder, p->catalog, settings->out);
 		scan_baseline(e, &names, p->catalog);
 		emit_calibrate(e, edges, folder, p, &names, calibrate);
-		emit_score(e, edges, folder, p, &names, score);
-		emit_rank(e, edges, folder, p->catalog, &names, score);
-		emit_quantize(e, edges, folder, p->catalog, &names);
+		for (int f = 0; !p->catalog->import && f < p->catalog->format_count; f++)
+			emit_score(e, edges, folder, p, p->catalog->formats[f], &names, score);
+		emit_rank(e, edges, folder, p->catalog, &names, score, settings->out);
+		emit_pareto(e, edges, folder, p->catalog);
+		if (baseline_exportable(p->catalog))
+			emit_quantize(e, edges, folder, p->catalog, &names);
 	}
 	for (int i = 0; i < c->scheme_count; i++)
 		emit_scheme(e, edges, &c->schemes[i], settings);
 	emit_diversity(e, edges, plan, settings->out);
 	emit_defaults(edges, c);
 	emit_manifest(e, edges, settings);
+	emit_pareto_target(edges, plan, settings->out);
 	text_printf(edges, "build help: show %s/help.txt | always\n", settings->out);
 	return text_ok(edges, err);
 }

@@ -28,6 +28,9 @@ static bool count_rows(const struct calibration *k, int64_t most, int64_t *rows,
 static bool plan_data(struct planned_baseline *p, error *err)
 {
 	const struct calibration *k = p->catalog->calibration;
+	if (p->catalog->import && !file_exists(p->catalog->import))
+		return fail(err, EXIT_BAD_INPUT, "%s: the manifest that baseline %s imports is "
+		            "missing", p->catalog->import, p->catalog->name);
 	int64_t most = k->calib_samples > k->score_samples ? k->calib_samples
 	                                                   : k->score_samples;
 	int64_t rows;
@@ -37,24 +40,64 @@ static bool plan_data(struct planned_baseline *p, error *err)
 	if (!count_rows(k, most, &rows, err))
 		return false;
 	p->calib_samples = smaller(rows, k->calib_samples);
-	p->score_samples = smaller(rows, k->score_samples);
+	p->score_samples = smaller(rows, p->catalog->score_samples);
 	return true;
 }
 
 /* The head is no linear that any consumer loads in FP8 from these profiles, and a
  * tied one would need a second copy of the embedding. */
-static bool check_exportable(const struct planned_baseline *p, const struct catalog *c,
-                             error *err)
+static bool check_groups(const struct group_list *groups, const struct catalog_format *f,
+                         const struct catalog_baseline *b, const struct catalog *c,
+                         error *err)
 {
-	for (int i = 0; i < p->groups.count; i++)
-		if (p->groups.groups[i].kind == KIND_HEAD)
+	for (int i = 0; i < groups->count; i++) {
+		if (groups->groups[i].kind == KIND_HEAD)
 			return fail(err, EXIT_BAD_INPUT,
 			            "%s: format %s of baseline %s: lm_head cannot be exported in "
-			            "FP8; expected it among \"exclude\"", c->doc.name,
-			            p->catalog->format->name, p->catalog->name);
-	if (p->groups.count == 0)
-		return fail(err, EXIT_BAD_INPUT, "%s: format %s excludes every linear of %s",
-		            c->doc.name, p->catalog->format->name, p->catalog->model->path);
+			            "FP8; expected it among \"exclude\"", c->doc.name, f->name,
+			            b->name);
+	}
+	return groups->count > 0 ||
+	       fail(err, EXIT_BAD_INPUT, "%s: format %s excludes every linear of %s",
+	            c->doc.name, f->name, b->model->path);
+}
+
+/* The groups of one candidate format. */
+static bool plan_format(struct plan *plan, const struct catalog_baseline *b,
+                        const struct catalog_format *f, const struct linear_shape *linears,
+                        int count, struct group_list *out, error *err)
+{
+	if (!make_groups(linears, count, f->exclude.values, f->exclude.count, &plan->memory,
+	                 out, err))
+		return false;
+	keep_included(out, linears, f->include.values, f->include.count);
+	return keep_takeable(out, linears, f->format, f->name, f->skip_bad_shapes, err) &&
+	       check_groups(out, f, b, plan->catalog, err);
+}
+
+/* p->groups: those that some candidate format takes. */
+static bool plan_formats(struct plan *plan, struct planned_baseline *p,
+                         const struct linear_shape *linears, int count, error *err)
+{
+	const struct catalog_baseline *b = p->catalog;
+	bool *taken = arena_alloc(&plan->memory, (size_t)count, sizeof *taken, err);
+	if (!taken)
+		return false;
+	for (int f = 0; f < b->format_count; f++) {
+		struct group_list own;
+		if (!plan_format(plan, b, b->formats[f], linears, count, &own, err))
+			return false;
+		for (int g = 0; g < own.count; g++)
+			taken[own.groups[g].members[0]] = true;
+	}
+	struct group_list *all = &p->groups;
+	if (!make_groups(linears, count, NULL, 0, &plan->memory, all, err))
+		return false;
+	int kept = 0;
+	for (int g = 0; g < all->count; g++)
+		if (taken[all->groups[g].members[0]])
+			all->groups[kept++] = all->groups[g];
+	all->count = kept;
 	return true;
 }
 
@@ -109,9 +152,7 @@ static bool plan_model(struct plan *plan, struct planned_baseline *p, error *err
 	int count;
 	if (!model_config_load(&config, b->model->path, err) ||
 	    !list_linears(&config, &plan->memory, &linears, &count, err) ||
-	    !make_groups(linears, count, b->format->exclude, b->format->exclude_count,
-	                 &plan->memory, &p->groups, err) ||
-	    !check_exportable(p, plan->catalog, err) ||
+	    !plan_formats(plan, p, linears, count, err) ||
 	    !checkpoint_open(&ckpt, b->model->path, err))
 		return false;
 	bool ok = check_shapes(&ckpt, linears, count, &config, err);
@@ -155,8 +196,18 @@ static void print_baseline(const struct planned_baseline *p)
 	       k->stand_in ? ", a STAND-IN for COCO 2017" : "");
 	printf("    samples    calibrate %lld (of %lld asked), score %lld (of %lld asked)\n",
 	       (long long)p->calib_samples, (long long)k->calib_samples,
-	       (long long)p->score_samples, (long long)k->score_samples);
-	printf("    groups     %d in %s\n", p->groups.count, b->format->name);
+	       (long long)p->score_samples, (long long)b->score_samples);
+	if (b->import)
+		printf("    scores     from %s\n", b->import);
+	printf("    groups     %d in %s", p->groups.count, b->formats[0]->name);
+	for (int f = 1; f < b->format_count; f++)
+		printf(" or %s", b->formats[f]->name);
+	printf("\n");
+	if (!baseline_exportable(b)) {
+		printf("    note       scored, ranked and sliced only: no checkpoint is written in "
+		       "%s\n", b->format_count > 1 ? "several formats" : "this format");
+		return;
+	}
 	printf("    to write   %.1f MB once, then links\n",
 	       (double)(p->quantised_bytes + p->model_bytes) / 1e6);
 	if (p->misaligned)

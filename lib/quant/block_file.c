@@ -11,15 +11,32 @@
 
 enum { MAX_PART_BYTES = 1 << 30, MAX_BLOCKS = 1 << 24 };
 
-static const char *kind_name(enum block_kind kind)
+const char *block_kind_name(enum block_kind kind)
 {
-	return kind == BLOCK_AMAX ? "amax" : "gradient";
+	static const char *const names[] = { "amax", "gradient", "kl_div" };
+	return names[kind];
+}
+
+static bool kind_from_name(const char *name, enum block_kind *out)
+{
+	for (enum block_kind kind = BLOCK_AMAX; kind <= BLOCK_KL; kind++) {
+		if (strcmp(block_kind_name(kind), name) != 0)
+			continue;
+		*out = kind;
+		return true;
+	}
+	return false;
+}
+
+bool score_kind_from_name(const char *name, enum block_kind *out)
+{
+	return kind_from_name(name, out) && *out != BLOCK_AMAX;
 }
 
 bool print_block(const struct block *b, enum block_kind kind, text *out, error *err)
 {
 	struct json_tree tree = tree_new();
-	tree_text(&tree, tree.root, "kind", kind_name(kind));
+	tree_text(&tree, tree.root, "kind", block_kind_name(kind));
 	tree_text(&tree, tree.root, "key", b->key);
 	tree_number(&tree, tree.root, "index", (double)b->index);
 	tree_number(&tree, tree.root, "samples", (double)b->samples);
@@ -34,9 +51,27 @@ bool print_block(const struct block *b, enum block_kind kind, text *out, error *
 	return tree_finish(&tree, out, err);
 }
 
-bool print_part(const text *blocks, int count, enum block_kind kind, text *out, error *err)
+/* "name": "value" as JSON. */
+static void add_word(text *out, const char *name, const char *value)
 {
-	text_printf(out, "{\n\"kind\": \"%s\",\n\"blocks\": [\n", kind_name(kind));
+	text_printf(out, "\"%s\": ", name);
+	out->failed |= !json_quote(out, value, strlen(value));
+}
+
+bool print_part(const text *blocks, int count, enum block_kind kind,
+                const struct part_format *format, text *out, error *err)
+{
+	text_printf(out, "{\n\"kind\": \"%s\",\n", block_kind_name(kind));
+	if (format) {
+		text_puts(out, "\"format\": {");
+		add_word(out, "name", format->name);
+		text_puts(out, ", ");
+		add_word(out, "element", format->element);
+		text_puts(out, ", ");
+		add_word(out, "granularity", format->granularity);
+		text_puts(out, "},\n");
+	}
+	text_puts(out, "\"blocks\": [\n");
 	for (int i = 0; i < count; i++)
 		text_printf(out, "%.*s%s\n", (int)blocks[i].length - 1, blocks[i].data,
 		            i + 1 < count ? "," : "");
@@ -104,13 +139,43 @@ static bool read_part(struct block_list *list, int room, const json_doc *doc,
 	const char *found;
 	if (!json_text(doc, doc->root, "kind", &found, err))
 		return false;
-	if (strcmp(found, kind_name(kind)) != 0)
+	if (strcmp(found, block_kind_name(kind)) != 0)
 		return json_fail(doc, doc->root, err, "expected blocks of kind \"%s\", found \"%s\"",
-		                 kind_name(kind), found);
+		                 block_kind_name(kind), found);
 	for (const cJSON *item = blocks->child; item && list->count < room; item = item->next)
 		if (!read_block(&list->blocks[list->count++], doc, item, &list->memory, err))
 			return false;
 	return true;
+}
+
+static bool read_format(const json_doc *doc, struct part_format *format, arena *memory,
+                        error *err)
+{
+	const cJSON *item = json_object(doc, doc->root, "format", err);
+	const char *name, *element, *granularity;
+	return item && json_text(doc, item, "name", &name, err) &&
+	       json_text(doc, item, "element", &element, err) &&
+	       json_text(doc, item, "granularity", &granularity, err) &&
+	       (format->name = keep(memory, name, err)) &&
+	       (format->element = keep(memory, element, err)) &&
+	       (format->granularity = keep(memory, granularity, err));
+}
+
+bool read_part_head(const char *path, enum block_kind *kind, struct part_format *format,
+                    arena *memory, error *err)
+{
+	json_doc doc;
+	const char *name;
+	*format = (struct part_format){ 0 };
+	if (!json_load(&doc, path, MAX_PART_BYTES, err))
+		return false;
+	bool ok = json_text(&doc, doc.root, "kind", &name, err) &&
+	          (kind_from_name(name, kind) ||
+	           json_fail(&doc, doc.root, err, "expected a kind of block, found \"%s\"",
+	                     name)) &&
+	          (*kind == BLOCK_AMAX || read_format(&doc, format, memory, err));
+	json_free(&doc);
+	return ok;
 }
 
 static int compare_index(const void *a, const void *b)
@@ -221,7 +286,7 @@ bool merge_blocks(struct block_list *list, enum block_kind kind, struct block *o
 		for (int s = 0; s < b->skipped_count; s++)
 			out->skipped[out->skipped_count++] = b->skipped[s];
 		for (int v = 0; v < b->count; v++)
-			if (kind == BLOCK_GRADIENT)
+			if (kind != BLOCK_AMAX)
 				out->values[v] += b->values[v];
 			else if (b->values[v] > out->values[v])
 				out->values[v] = b->values[v];

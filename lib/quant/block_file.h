@@ -12,9 +12,18 @@
 #include "lib/base/error.h"
 #include "lib/base/text.h"
 
-/* One value a linear: its amax (KIND_AMAX, merged by maximum) or its score
- * (KIND_GRADIENT, merged by sum). */
-enum block_kind { BLOCK_AMAX, BLOCK_GRADIENT };
+/* One value a linear: its amax (merged by maximum) or its gradient score (merged by
+ * sum); or one value a group, its KL score (merged by sum), under its first member. */
+enum block_kind { BLOCK_AMAX, BLOCK_GRADIENT, BLOCK_KL };
+
+/* How catalog and manifests call a kind: "amax", "gradient", "kl_div". */
+const char *block_kind_name(enum block_kind kind);
+bool score_kind_from_name(const char *name, enum block_kind *out);
+
+/* The format that scores are of. */
+struct part_format {
+	const char *name, *element, *granularity;
+};
 
 struct block {
 	const char *key; /* the digest of what it was measured from, in hexadecimal */
@@ -32,9 +41,13 @@ struct block {
 /* {"kind", "index", ..., "values": {name: value}}; a block's object in the store. */
 bool print_block(const struct block *b, enum block_kind kind, text *out, error *err);
 
-/* {"kind", "blocks": [...]} from the texts of blocks. */
-bool print_part(const text *blocks, int count, enum block_kind kind, text *out,
-                error *err);
+/* {"kind", "format", "blocks": [...]} from the texts of blocks; format NULL: none. */
+bool print_part(const text *blocks, int count, enum block_kind kind,
+                const struct part_format *format, text *out, error *err);
+
+/* What a part's head says; a part of amax has no format (name NULL). */
+bool read_part_head(const char *path, enum block_kind *kind, struct part_format *format,
+                    arena *memory, error *err);
 
 /* Blocks of several parts, in order of index. */
 struct block_list {

@@ -223,7 +223,7 @@ static double merge_samples(const struct runner *r, int linear)
 	double merged = 0;
 	for (int i = 0; i < r->count; i++) {
 		double value = r->measured[i].values[linear];
-		if (r->m->kind == BLOCK_GRADIENT)
+		if (r->m->kind != BLOCK_AMAX)
 			merged += value;
 		else if (value > merged)
 			merged = value;
@@ -319,11 +319,11 @@ static bool run_block(struct runner *r, const char *tree, int64_t index, const c
 	return ok;
 }
 
-static bool write_part(const text *blocks, int count, enum block_kind kind,
+static bool write_part(const text *blocks, int count, const struct measurement *m,
                        const char *out, error *err)
 {
 	text part = { 0 };
-	bool ok = print_part(blocks, count, kind, &part, err) &&
+	bool ok = print_part(blocks, count, m->kind, m->format, &part, err) &&
 	          write_file_if_changed(out, part.data, part.length, NULL, err);
 	text_free(&part);
 	return ok;
@@ -341,7 +341,7 @@ static bool run_part(struct runner *r, const char *tree, int part, int parts,
 	for (int64_t b = part; ok && b < total; b += parts)
 		ok = run_block(r, tree, b, out, &texts[count++], err);
 	progress_end(&r->progress);
-	ok = ok && write_part(texts, count, r->m->kind, out, err);
+	ok = ok && write_part(texts, count, r->m, out, err);
 	for (int i = 0; texts && i < count; i++)
 		text_free(&texts[i]);
 	free(texts);

@@ -14,6 +14,7 @@ struct measurement {
 	void *self;
 	const char *tool; /* in keys, logs and progress */
 	enum block_kind kind;
+	const struct part_format *format; /* of scores; NULL for amax */
 
 	/* Adds to a block's key what decides the measurement beyond weights and samples. */
 	bool (*add_key)(void *self, struct key *key, error *err);

@@ -7,65 +7,13 @@
 #include <string.h>
 
 #include "lib/data/prompt.h"
+#include "lib/quant/catalog_fields.h"
 #include "lib/quant/catalog_set.h"
 #include "lib/quant/numerics.h"
 
 enum { MAX_CATALOG_BYTES = 4 << 20 };
 
 static const int64_t MANY = 1000000000;
-
-/* A section of the catalog that must be an object of objects; NULL on failure.
- * *count is the number of its entries. */
-static const cJSON *open_section(struct catalog *c, const char *name, int *count,
-                                 error *err)
-{
-	const cJSON *section = json_object(&c->doc, c->doc.root, name, err);
-	if (!section)
-		return NULL;
-	*count = 0;
-	for (const cJSON *entry = section->child; entry; entry = entry->next) {
-		if (!cJSON_IsObject(entry)) {
-			json_fail(&c->doc, entry, err, "expected an object");
-			return NULL;
-		}
-		++*count;
-	}
-	return section;
-}
-
-/* One of a NULL-terminated list of words. */
-static bool read_word(struct catalog *c, const cJSON *entry, const char *field,
-                      const char *const *words, const char **out, error *err)
-{
-	if (!json_text_or(&c->doc, entry, field, out, err))
-		return false;
-	text known = { 0 };
-	for (int i = 0; words[i]; i++) {
-		if (strcmp(words[i], *out) == 0) {
-			text_free(&known);
-			return true;
-		}
-		text_printf(&known, "%s\"%s\"", i ? ", " : "", words[i]);
-	}
-	json_fail(&c->doc, cJSON_GetObjectItemCaseSensitive(entry, field), err,
-	          "expected one of %s, found \"%s\"", known.data ? known.data : "", *out);
-	text_free(&known);
-	return false;
-}
-
-/* A name becomes a folder, a target and a part of file names. `place` is what the
- * error points at. */
-static bool check_name(struct catalog *c, const cJSON *place, const char *name, error *err)
-{
-	static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-	                              "0123456789_-";
-	size_t length = strlen(name);
-	if (length == 0 || length > 150 || name[0] == '-' || strspn(name, allowed) != length)
-		return json_fail(&c->doc, place, err,
-		                 "expected a name of letters, digits, '_' and '-', found "
-		                 "\"%.160s\"", name);
-	return true;
-}
 
 static bool read_models(struct catalog *c, error *err)
 {
@@ -86,24 +34,6 @@ static bool read_models(struct catalog *c, error *err)
 		    !json_boolean_or(&c->doc, e, "stand_in", &model->stand_in, err))
 			return false;
 	}
-	return true;
-}
-
-/* Where an error about a field points that may be absent. */
-static const cJSON *place_of(const cJSON *entry, const char *field)
-{
-	const cJSON *item = cJSON_GetObjectItemCaseSensitive(entry, field);
-	return item ? item : entry;
-}
-
-/* Texts end up in build.ninja, where a line ends a value. */
-static bool check_one_line(struct catalog *c, const cJSON *item, error *err)
-{
-	for (const char *p = item->valuestring; *p; p++)
-		if ((unsigned char)*p < ' ')
-			return json_fail(&c->doc, item, err,
-			                 "expected a text without control characters, found \\x%02x",
-			                 (unsigned char)*p);
 	return true;
 }
 
@@ -172,93 +102,133 @@ static bool read_calibrations(struct catalog *c, error *err)
 	return true;
 }
 
-static bool read_globs(struct catalog *c, const cJSON *e, struct catalog_format *format,
-                       error *err)
+/* "element" and "granularity" must be a pair of lib/quant/formats. */
+static bool find_element(struct catalog *c, const cJSON *e, struct catalog_format *f,
+                         error *err)
 {
-	const cJSON *globs = json_array(&c->doc, e, "exclude", err);
-	if (!globs)
+	text known = { 0 };
+	f->format = format_find(f->element, f->granularity);
+	for (int i = 0; !f->format && format_at(i); i++)
+		text_printf(&known, "%s\"%s\" \"%s\"", i ? ", " : "", format_at(i)->element,
+		            format_at(i)->granularity);
+	bool element = false;
+	for (int i = 0; format_at(i); i++)
+		element |= strcmp(format_at(i)->element, f->element) == 0;
+	if (!f->format)
+		json_fail(&c->doc, place_of(e, element ? "granularity" : "element"), err,
+		          "expected element and granularity to be one of %s, "
+		          "found \"%s\" \"%s\"", known.data ? known.data : "", f->element,
+		          f->granularity);
+	text_free(&known);
+	return f->format != NULL;
+}
+
+static bool read_format(struct catalog *c, const cJSON *e, struct catalog_format *f,
+                        error *err)
+{
+	static const char *const fields[] = { "element", "granularity", "include", "exclude",
+		"on_bad_shape", NULL };
+	static const char *const bad[] = { "stop", "bf16", NULL };
+	const char *on_bad_shape = "stop";
+	*f = (struct catalog_format){ .name = e->string };
+	if (!check_name(c, e, e->string, err) || !json_only_fields(&c->doc, e, fields, err) ||
+	    !json_text(&c->doc, e, "element", &f->element, err) ||
+	    !json_text(&c->doc, e, "granularity", &f->granularity, err) ||
+	    !find_element(c, e, f, err) || !read_globs(c, e, "include", &f->include, err) ||
+	    !read_globs(c, e, "exclude", &f->exclude, err) ||
+	    !read_word(c, e, "on_bad_shape", bad, &on_bad_shape, err))
 		return false;
-	format->exclude = arena_alloc(&c->memory, (size_t)cJSON_GetArraySize(globs),
-	                              sizeof *format->exclude, err);
-	if (!format->exclude)
-		return false;
-	for (const cJSON *glob = globs->child; glob; glob = glob->next) {
-		if (!cJSON_IsString(glob))
-			return json_fail(&c->doc, glob, err, "expected a glob on layer names");
-		if (!check_one_line(c, glob, err))
-			return false;
-		format->exclude[format->exclude_count++] = glob->valuestring;
-	}
+	f->skip_bad_shapes = strcmp(on_bad_shape, "bf16") == 0;
 	return true;
 }
 
 static bool read_formats(struct catalog *c, error *err)
 {
-	static const char *const fields[] = { "element", "granularity", "exclude", NULL };
-	static const char *const elements[] = { "fp8_e4m3", NULL };
-	static const char *const granularities[] = { "tensor", NULL };
 	const cJSON *section = open_section(c, "formats", &c->format_count, err);
 	if (!section || !(c->formats = arena_alloc(&c->memory, (size_t)c->format_count,
 	                                           sizeof *c->formats, err)))
 		return false;
 	struct catalog_format *format = c->formats;
-	for (const cJSON *e = section->child; e; e = e->next, format++) {
-		const char *element = NULL, *granularity = NULL;
-		format->name = e->string;
-		if (!check_name(c, e, e->string, err) || !json_only_fields(&c->doc, e, fields, err) ||
-		    !json_text(&c->doc, e, "element", &element, err) ||
-		    !read_word(c, e, "element", elements, &element, err) ||
-		    !json_text(&c->doc, e, "granularity", &granularity, err) ||
-		    !read_word(c, e, "granularity", granularities, &granularity, err) ||
-		    !read_globs(c, e, format, err))
+	for (const cJSON *e = section->child; e; e = e->next)
+		if (!read_format(c, e, format++, err))
 			return false;
+	return true;
+}
+
+static const struct catalog_format *find_format(const struct catalog *c, const char *name)
+{
+	for (int i = 0; name && i < c->format_count; i++)
+		if (strcmp(c->formats[i].name, name) == 0)
+			return &c->formats[i];
+	return NULL;
+}
+
+static bool read_candidates(struct catalog *c, const cJSON *e, struct catalog_baseline *b,
+                            error *err)
+{
+	const cJSON *names = json_array(&c->doc, e, "formats", err);
+	if (!names)
+		return false;
+	int count = cJSON_GetArraySize(names);
+	if (count < 1 || count > MAX_FORMATS - 1)
+		return json_fail(&c->doc, names, err, "expected 1 to %d formats, found %d",
+		                 MAX_FORMATS - 1, count);
+	b->formats = arena_alloc(&c->memory, (size_t)count, sizeof *b->formats, err);
+	if (!b->formats)
+		return false;
+	for (const cJSON *n = names->child; n; n = n->next) {
+		const struct catalog_format *f = find_format(c, cJSON_GetStringValue(n));
+		if (!f)
+			return json_fail(&c->doc, n, err, "expected the name of a format of the "
+			                 "catalog, found \"%s\"",
+			                 cJSON_IsString(n) ? n->valuestring : "(no text)");
+		for (int i = 0; i < b->format_count; i++)
+			if (b->formats[i] == f)
+				return json_fail(&c->doc, n, err, "format \"%s\" is named twice", f->name);
+		b->formats[b->format_count++] = f;
 	}
 	return true;
 }
 
-/* Finds the entry that field of e names in an array of structs whose first member
- * is the name. */
-static const void *read_reference(struct catalog *c, const cJSON *e, const char *field,
-                                  const void *entries, int count, size_t size, error *err)
+bool baseline_exportable(const struct catalog_baseline *b)
 {
-	const char *name;
-	if (!json_text(&c->doc, e, field, &name, err))
-		return NULL;
-	for (int i = 0; i < count; i++) {
-		const void *entry = (const char *)entries + (size_t)i * size;
-		if (strcmp(*(const char *const *)entry, name) == 0)
-			return entry;
-	}
-	json_fail(&c->doc, cJSON_GetObjectItemCaseSensitive(e, field), err,
-	          "the catalog has no %s \"%s\"", field, name);
-	return NULL;
+	return b->format_count == 1 && b->formats[0]->format->exportable;
 }
 
 static bool read_baseline(struct catalog *c, const cJSON *e, struct catalog_baseline *b,
                           error *err)
 {
-	static const char *const fields[] = { "file_name", "model", "calibration", "format",
-		"method", "numerics", "shared_scales", "profile", NULL };
-	static const char *const methods[] = { "gradient", NULL };
+	static const char *const fields[] = { "file_name", "model", "calibration", "formats",
+		"method", "numerics", "shared_scales", "profile", "score_samples", "publish",
+		"import", NULL };
+	static const char *const methods[] = { "gradient", "kl_div", NULL };
 	static const char *const numerics[] = { "quern", "modelopt", NULL };
 	static const char *const profiles[] = { "universal", "modelopt", NULL };
 	*b = (struct catalog_baseline){ .name = e->string, .file_name = e->string,
 		.method = "gradient", .numerics = "quern", .profile = "universal",
-		.shared_scales = true };
+		.shared_scales = true, .publish = true };
 	if (!check_name(c, e, e->string, err) || !json_only_fields(&c->doc, e, fields, err))
 		return false;
 	b->model = read_reference(c, e, "model", c->models, c->model_count,
 	                          sizeof *c->models, err);
 	b->calibration = !b->model ? NULL : read_reference(c, e, "calibration",
 		c->calibrations, c->calibration_count, sizeof *c->calibrations, err);
-	b->format = !b->calibration ? NULL : read_reference(c, e, "format", c->formats,
-		c->format_count, sizeof *c->formats, err);
-	return b->format && json_text_or(&c->doc, e, "file_name", &b->file_name, err) &&
+	if (!b->calibration || !read_candidates(c, e, b, err))
+		return false;
+	int64_t most = b->score_samples = b->calibration->score_samples;
+	bool ok = json_text_or(&c->doc, e, "file_name", &b->file_name, err) &&
 	       check_name(c, place_of(e, "file_name"), b->file_name, err) &&
 	       read_word(c, e, "method", methods, &b->method, err) &&
 	       read_word(c, e, "numerics", numerics, &b->numerics, err) &&
 	       read_word(c, e, "profile", profiles, &b->profile, err) &&
-	       json_boolean_or(&c->doc, e, "shared_scales", &b->shared_scales, err);
+	       json_boolean_or(&c->doc, e, "shared_scales", &b->shared_scales, err) &&
+	       json_integer_or(&c->doc, e, "score_samples", 1, MANY, &b->score_samples, err) &&
+	       json_boolean_or(&c->doc, e, "publish", &b->publish, err) &&
+	       json_text_or(&c->doc, e, "import", &b->import, err) &&
+	       (!b->import || b->format_count == 1 ||
+	        json_fail(&c->doc, e, err, "expected one format beside \"import\""));
+	b->score_samples = b->score_samples < most ? b->score_samples : most;
+	return ok;
 }
 
 static bool read_baselines(struct catalog *c, error *err)
@@ -270,131 +240,6 @@ static bool read_baselines(struct catalog *c, error *err)
 	struct catalog_baseline *b = c->baselines;
 	for (const cJSON *e = section->child; e; e = e->next)
 		if (!read_baseline(c, e, b++, err))
-			return false;
-	return true;
-}
-
-/* Whether a name is that of another target of the graph (emit.c's emit_help). */
-static bool is_target(const char *name)
-{
-	static const char *const targets[] = { "all", "always", "help", "test", "tools" };
-	for (size_t i = 0; i < sizeof targets / sizeof targets[0]; i++)
-		if (strcmp(name, targets[i]) == 0)
-			return true;
-	return strncmp(name, "diversity_", strlen("diversity_")) == 0;
-}
-
-/* Adds a scheme; `place` is what an error about its name points at. */
-static bool add_scheme(struct catalog *c, const struct scheme *scheme,
-                       const cJSON *place, error *err)
-{
-	if (is_target(scheme->name))
-		return json_fail(&c->doc, place, err,
-		                 "expected another name than that of a target, found \"%s\"",
-		                 scheme->name);
-	if (scheme->rule.kind != RULE_FULL &&
-	    strcmp(scheme->name, scheme->baseline->file_name) == 0)
-		return json_fail(&c->doc, place, err,
-		                 "expected another name than the baseline's \"file_name\", found "
-		                 "\"%s\"", scheme->name);
-	for (int i = 0; i < c->scheme_count; i++)
-		if (strcmp(c->schemes[i].name, scheme->name) == 0)
-			return json_fail(&c->doc, place, err, "there is already a scheme \"%s\"",
-			                 scheme->name);
-	c->schemes[c->scheme_count++] = *scheme;
-	return true;
-}
-
-static bool check_percent(struct catalog *c, const cJSON *item, error *err)
-{
-	if (cJSON_IsNumber(item) && item->valuedouble > 0 && item->valuedouble <= 100)
-		return true;
-	return json_fail(&c->doc, item, err, "expected a percentage above 0, up to 100");
-}
-
-/* A family's name with a percentage in the place of its mark. */
-static const char *fill_name(struct catalog *c, const cJSON *e, double percent, error *err)
-{
-	static const char name[] = "{percent}";
-	const char *mark = strstr(e->string, name);
-	if (mark)
-		return arena_printf(&c->memory, err, "%.*s%g%s", (int)(mark - e->string),
-		                    e->string, percent, mark + strlen(name));
-	json_fail(&c->doc, e, err, "expected \"{percent}\" in a family's name, found \"%s\"",
-	          e->string);
-	return NULL;
-}
-
-/* The name is checked with a plain number in it: that of 12.5 % may have its point. */
-static bool expand_family(struct catalog *c, const cJSON *e, error *err)
-{
-	static const char *const fields[] = { "baseline", "percent", NULL };
-	const char *name = fill_name(c, e, 1, err);
-	if (!name || !check_name(c, e, name, err) || !json_only_fields(&c->doc, e, fields, err))
-		return false;
-	struct scheme scheme = { .rule.kind = RULE_TOP_PERCENT, .family = e->string };
-	scheme.baseline = read_reference(c, e, "baseline", c->baselines, c->baseline_count,
-	                                 sizeof *c->baselines, err);
-	const cJSON *percents = !scheme.baseline ? NULL
-	                                         : json_array(&c->doc, e, "percent", err);
-	if (!percents)
-		return false;
-	for (const cJSON *p = percents->child; p; p = p->next) {
-		if (!check_percent(c, p, err))
-			return false;
-		scheme.rule.percent = p->valuedouble;
-		scheme.name = fill_name(c, e, p->valuedouble, err);
-		if (!scheme.name || !add_scheme(c, &scheme, p, err))
-			return false;
-	}
-	return true;
-}
-
-static bool read_scheme(struct catalog *c, const cJSON *e, error *err)
-{
-	static const char *const fields[] = { "baseline", "percent", NULL };
-	struct scheme scheme = { .name = e->string, .rule.kind = RULE_TOP_PERCENT };
-	if (!check_name(c, e, e->string, err) || !json_only_fields(&c->doc, e, fields, err))
-		return false;
-	scheme.baseline = read_reference(c, e, "baseline", c->baselines, c->baseline_count,
-	                                 sizeof *c->baselines, err);
-	return scheme.baseline &&
-	       json_number(&c->doc, e, "percent", 0, 100, &scheme.rule.percent, err) &&
-	       check_percent(c, cJSON_GetObjectItemCaseSensitive(e, "percent"), err) &&
-	       add_scheme(c, &scheme, e, err);
-}
-
-static int count_schemes(const struct catalog *c, const cJSON *families,
-                         const cJSON *schemes)
-{
-	int count = c->baseline_count + cJSON_GetArraySize(schemes);
-	for (const cJSON *f = families->child; f; f = f->next)
-		count += cJSON_GetArraySize(cJSON_GetObjectItemCaseSensitive(f, "percent"));
-	return count;
-}
-
-static bool read_schemes(struct catalog *c, error *err)
-{
-	int count;
-	const cJSON *families = open_section(c, "families", &count, err);
-	const cJSON *schemes = families ? open_section(c, "schemes", &count, err) : NULL;
-	if (!schemes)
-		return false;
-	c->schemes = arena_alloc(&c->memory, (size_t)count_schemes(c, families, schemes),
-	                         sizeof *c->schemes, err);
-	if (!c->schemes)
-		return false;
-	for (int i = 0; i < c->baseline_count; i++) {
-		struct scheme scheme = { .name = c->baselines[i].name,
-			.baseline = &c->baselines[i], .rule = { .kind = RULE_FULL, .percent = 100 } };
-		if (!add_scheme(c, &scheme, c->doc.root, err))
-			return false;
-	}
-	for (const cJSON *f = families->child; f; f = f->next)
-		if (!expand_family(c, f, err))
-			return false;
-	for (const cJSON *s = schemes->child; s; s = s->next)
-		if (!read_scheme(c, s, err))
 			return false;
 	return true;
 }

@@ -9,6 +9,7 @@
 #include "lib/base/error.h"
 #include "lib/base/json.h"
 #include "lib/base/options.h"
+#include "lib/quant/formats/format.h"
 #include "lib/quant/slice.h"
 
 struct catalog_model {
@@ -31,9 +32,10 @@ struct calibration {
 };
 
 struct catalog_format {
-	const char *name;
-	const char **exclude; /* globs on linears */
-	int exclude_count;
+	const char *name, *element, *granularity;
+	const struct format *format; /* of those two */
+	struct globs include, exclude; /* on linears; no include: all */
+	bool skip_bad_shapes; /* leave groups in BF16 whose shape the format does not take */
 };
 
 struct catalog_baseline {
@@ -41,17 +43,26 @@ struct catalog_baseline {
 	const char *file_name; /* what its manifests are called */
 	const struct catalog_model *model;
 	const struct calibration *calibration;
-	const struct catalog_format *format;
-	const char *method;
+	const struct catalog_format **formats; /* candidates */
+	int format_count;
+	const char *method; /* "gradient" or "kl_div" */
 	const char *numerics;
 	const char *profile;
 	bool shared_scales; /* one weight scale per group */
+	int64_t score_samples; /* the calibration's, or fewer if it says so itself */
+	const char *import; /* a quant manifest whose scores stand in for own ones, or NULL */
+	bool publish; /* there is a scheme of this name that keeps every group */
 };
+
+/* Whether checkpoints can be made from the baseline: it has one candidate format, one
+ * that the checkpoint writer knows. Others can be scored, ranked and sliced. */
+bool baseline_exportable(const struct catalog_baseline *b);
 
 struct scheme {
 	const char *name;
 	const struct catalog_baseline *baseline;
 	struct rule rule;
+	bool is_baseline; /* keeps every group of the baseline whose name it has */
 	const char *family; /* the name's pattern, or NULL */
 };
 

@@ -5,85 +5,21 @@
 #include <stdio.h>
 #include <string.h>
 
-/* All formats here are 8 bits wide; NONE is the checkpoint's own 16. */
-static const double FORMAT_BITS = 8, NONE_BITS = 16;
-
-/* ---- making the ranking ---- */
-
-static double value_of(const struct block *b, const char *linear)
-{
-	for (int i = 0; i < b->count; i++)
-		if (strcmp(b->names[i], linear) == 0)
-			return b->values[i];
-	return -1;
-}
-
-/* The group's score in a block, members added in module order; -1 if one of them
- * was not measured. */
-static double group_score(const struct ranking *r, const struct group *group,
-                          const struct block *b)
-{
-	double sum = 0;
-	for (int m = 0; m < group->member_count; m++) {
-		double value = value_of(b, r->linears[group->members[m]].name);
-		if (value < 0)
-			return -1;
-		sum += value;
-	}
-	return sum;
-}
-
-static bool score_group(struct ranking *r, const struct group *group,
-                        struct scored_group *out, const char *format, error *err)
-{
-	double score = group_score(r, group, r->merged);
-	if (score < 0)
-		return fail(err, EXIT_BAD_INPUT, "%s: expected a score of every member of %s",
-		            r->facts->file_name, group->name);
-	*out = (struct scored_group){ .name = group->name, .format_count = 2,
-		.formats = { format, FORMAT_NONE }, .scores = { score, 0 },
-		.costs = { (double)group->weights * FORMAT_BITS / 16,
-		           (double)group->weights * NONE_BITS / 16 },
-		.importance = score };
-	return true;
-}
-
-bool ranking_make(struct ranking *r, error *err)
-{
-	struct baseline *b = &r->baseline;
-	*b = (struct baseline){ .count = r->groups->count };
-	b->groups = arena_alloc(&b->memory, (size_t)b->count, sizeof *b->groups, err);
-	b->name = b->groups ? arena_printf(&b->memory, err, "%s", r->facts->file_name) : NULL;
-	const char *format = b->name ? arena_printf(&b->memory, err,
-		"%s(effective-bits: %.1f)", r->facts->format, FORMAT_BITS) : NULL;
-	bool ok = format != NULL;
-	for (int g = 0; ok && g < b->count; g++)
-		ok = score_group(r, &r->groups->groups[g], &b->groups[g], format, err);
-	ok = ok && rank_groups(b, err);
-	if (!ok)
-		ranking_free(r);
-	return ok;
-}
-
-void ranking_free(struct ranking *r)
-{
-	baseline_free(&r->baseline);
-}
-
 /* ---- pieces of manifests ---- */
 
+/* `formats` are copied: names in an array. */
 static void add_scheme(struct json_tree *tree, const char *name, const char *method,
-                       double score_samples, const char *format, const struct coverage *c)
+                       double score_samples, const cJSON *formats, const struct coverage *c)
 {
 	cJSON *scheme = tree_object(tree, tree->root, "scheme");
-	bool full = c->rule.kind == RULE_FULL;
 	tree_text(tree, scheme, "name", name);
 	tree_number(tree, scheme, "auto_quantize_bits", c->delivered_bits);
 	tree_text(tree, scheme, "auto_quantize_method", method);
 	tree_number(tree, scheme, "auto_quantize_score_size", score_samples);
-	tree_text(tree, scheme, "coverage_mode", full ? "full" : "top_percent");
-	tree_number(tree, scheme, "coverage_fraction", full ? 1 : c->rule.percent / 100);
-	tree_text(tree, tree_array(tree, scheme, "quant_formats"), NULL, format);
+	tree_text(tree, scheme, "coverage_mode", rule_kind_name(c->rule.kind));
+	tree_number(tree, scheme, "coverage_fraction", coverage_percent(c) / 100);
+	if (formats)
+		tree_copy(tree, scheme, "quant_formats", formats);
 }
 
 static void add_state_summary(struct json_tree *tree, const struct baseline *b,
@@ -92,13 +28,13 @@ static void add_state_summary(struct json_tree *tree, const struct baseline *b,
 	double score = 0;
 	for (int g = 0; g < b->count; g++)
 		if (c->keeps[b->ranking[g]])
-			score += b->groups[b->ranking[g]].importance;
+			score += b->groups[b->ranking[g]].scores[c->choice[b->ranking[g]]];
 	cJSON *state = tree_object(tree, tree->root, "autoquant_state");
 	cJSON *keys = tree_array(tree, state, "keys");
 	tree_text(tree, keys, NULL, "candidate_stats");
 	tree_text(tree, keys, NULL, "best");
 	tree_number(tree, tree_object(tree, state, "constraints"), "effective_bits",
-	            c->delivered_bits);
+	            c->rule.bits > 0 ? c->rule.bits : c->delivered_bits);
 	tree_number(tree, state, "score", score);
 	tree_boolean(tree, state, "is_satisfied", true);
 }
@@ -113,17 +49,27 @@ static void add_coverage(struct json_tree *tree, const struct coverage *c)
 	tree_number(tree, coverage, "bits_delivered", c->delivered_bits);
 }
 
+/* format NULL: it stays as it is. */
 static void add_layer(struct json_tree *tree, cJSON *layers, const char *name,
-                      bool quantised)
+                      const char *format)
 {
 	cJSON *layer = tree_object(tree, layers, name);
-	tree_boolean(tree, layer, "quantized", quantised);
-	tree_text(tree, layer, "module_type", quantised ? "QuantLinear" : "Linear");
+	tree_boolean(tree, layer, "quantized", format != NULL);
+	tree_text(tree, layer, "module_type", format ? "QuantLinear" : "Linear");
+	if (format)
+		tree_text(tree, layer, "format", format);
+}
+
+/* Which format a group keeps, or NULL. */
+static const char *kept_format(const struct baseline *b, const struct coverage *c, int group)
+{
+	return c->keeps[group] ? b->groups[group].formats[c->choice[group]] : NULL;
 }
 
 static void add_model(struct json_tree *tree, const struct ranking *r)
 {
 	const struct baseline_facts *f = r->facts;
+	const struct block *scores = &r->formats[0].merged; /* the samples are every format's */
 	cJSON *model = tree_object(tree, tree->root, "model");
 	tree_text(tree, model, "name", f->model_name);
 	tree_boolean(tree, model, "stand_in", f->model_stand_in);
@@ -133,15 +79,15 @@ static void add_model(struct json_tree *tree, const struct ranking *r)
 	tree_text(tree, data, "prompt_form", f->prompt);
 	tree_copy(tree, data, "calib_samples",
 	          cJSON_GetObjectItemCaseSensitive(r->amax->doc.root, "samples"));
-	tree_number(tree, data, "score_samples", (double)r->merged->samples);
-	tree_number(tree, data, "score_samples_cut", (double)r->merged->cut);
-	tree_number(tree, data, "mean_loss",
-	            r->merged->samples ? r->merged->loss / (double)r->merged->samples : 0);
+	tree_number(tree, data, "score_samples", (double)scores->samples);
+	tree_number(tree, data, "score_samples_cut", (double)scores->cut);
+	if (scores->loss > 0)
+		tree_number(tree, data, "mean_loss", scores->loss / (double)scores->samples);
 	tree_copy(tree, data, "calib_skipped",
 	          cJSON_GetObjectItemCaseSensitive(r->amax->doc.root, "skipped"));
 	cJSON *skipped = tree_array(tree, data, "score_skipped");
-	for (int i = 0; i < r->merged->skipped_count; i++)
-		tree_text(tree, skipped, NULL, r->merged->skipped[i]);
+	for (int i = 0; i < scores->skipped_count; i++)
+		tree_text(tree, skipped, NULL, scores->skipped[i]);
 	tree_boolean(tree, tree->root, "stand_in", f->model_stand_in || f->data_stand_in);
 }
 
@@ -154,32 +100,52 @@ static void add_provenance(struct json_tree *tree, const struct ranking *r)
 	tree_text(tree, p, "image_decoder", "stb_image");
 	tree_copy(tree, p, "calibration_key",
 	          cJSON_GetObjectItemCaseSensitive(r->amax->doc.root, "key"));
-	tree_text(tree, p, "score_key", r->merged->key);
+	cJSON *keys = tree_object(tree, p, "score_keys");
+	for (int f = 0; f < r->format_count; f++)
+		tree_text(tree, keys, r->formats[f].part.name, r->formats[f].merged.key);
 }
 
 /* ---- the baseline's files ---- */
 
+static bool add_format_names(struct json_tree *tree, const struct ranking *r)
+{
+	cJSON *names = tree_array(tree, tree->root, "names");
+	for (int f = 0; f < r->format_count; f++)
+		tree_text(tree, names, NULL, r->formats[f].part.name);
+	return !tree->failed;
+}
+
+static void add_ranked_layers(struct json_tree *tree, const struct ranking *r,
+                              const struct coverage *c)
+{
+	const struct baseline *b = &r->baseline;
+	int quantised = 0;
+	for (int g = 0; g < b->count; g++)
+		if (c->keeps[g])
+			quantised += r->groups.groups[g].member_count;
+	tree_number(tree, tree->root, "num_quantized_layers", quantised);
+	cJSON *layers = tree_object(tree, tree->root, "layers");
+	for (int g = 0; g < b->count; g++)
+		for (int m = 0; m < r->groups.groups[g].member_count; m++)
+			add_layer(tree, layers, r->linears[r->groups.groups[g].members[m]].name,
+			          kept_format(b, c, g));
+}
+
 bool print_baseline_manifest(const struct ranking *r, text *out, error *err)
 {
 	const struct baseline *b = &r->baseline;
-	const struct rule full = { .kind = RULE_FULL, .percent = 100 };
+	const struct rule full = { .kind = RULE_FULL };
 	struct coverage c;
 	if (!slice_baseline(&c, b, r->facts->file_name, &full, err))
 		return false;
-	struct json_tree tree = tree_new();
-	int quantised = 0;
-	add_scheme(&tree, r->facts->file_name, r->facts->method, (double)r->merged->samples,
-	           r->facts->format, &c);
+	struct json_tree tree = tree_new(), names = tree_new();
+	tree.failed |= !add_format_names(&names, r);
+	add_scheme(&tree, r->facts->file_name, block_kind_name(r->kind),
+	           (double)r->formats[0].merged.samples,
+	           cJSON_GetObjectItemCaseSensitive(names.root, "names"), &c);
+	tree_free(&names);
 	add_model(&tree, r);
-	for (int g = 0; g < b->count; g++)
-		if (c.keeps[g])
-			quantised += r->groups->groups[g].member_count;
-	tree_number(&tree, tree.root, "num_quantized_layers", quantised);
-	cJSON *layers = tree_object(&tree, tree.root, "layers");
-	for (int g = 0; g < b->count; g++)
-		for (int m = 0; m < r->groups->groups[g].member_count; m++)
-			add_layer(&tree, layers, r->linears[r->groups->groups[g].members[m]].name,
-			          c.keeps[g]);
+	add_ranked_layers(&tree, r, &c);
 	add_coverage(&tree, &c);
 	add_state_summary(&tree, b, &c);
 	add_sensitivity(&tree, tree.root, b);
@@ -188,17 +154,33 @@ bool print_baseline_manifest(const struct ranking *r, text *out, error *err)
 	return tree_finish(&tree, out, err);
 }
 
+/* Block by block, so that a part of the samples can be looked at by itself. */
+static void add_block_scores(struct json_tree *tree, cJSON *entry, const struct ranking *r,
+                             const struct group *group)
+{
+	cJSON *formats = tree_object(tree, entry, "block_scores");
+	for (int f = 0; f < r->format_count; f++) {
+		const struct scored_format *format = &r->formats[f];
+		if (group_score(r, group, &format->merged) < 0)
+			continue;
+		cJSON *blocks = tree_array(tree, formats, format->name);
+		for (int i = 0; i < format->blocks.count; i++)
+			tree_number(tree, blocks, NULL,
+			            group_score(r, group, &format->blocks.blocks[i]));
+	}
+}
+
 bool print_state(const struct ranking *r, text *out, error *err)
 {
 	struct json_tree tree = tree_new();
-	tree_text(&tree, tree.root, "method", r->facts->method);
+	tree_text(&tree, tree.root, "method", block_kind_name(r->kind));
 	tree_text(&tree, tree.root, "cost_model", "weight");
 	add_provenance(&tree, r);
 	cJSON *stats = tree_object(&tree, tree.root, "candidate_stats");
 	cJSON *recipe = NULL;
 	for (int g = 0; g < r->baseline.count; g++) {
 		const struct scored_group *scored = &r->baseline.groups[g];
-		const struct group *group = &r->groups->groups[g];
+		const struct group *group = &r->groups.groups[g];
 		cJSON *entry = tree_object(&tree, stats, scored->name);
 		cJSON *formats = tree_array(&tree, entry, "formats");
 		cJSON *scores = tree_array(&tree, entry, "scores");
@@ -211,10 +193,7 @@ bool print_state(const struct ranking *r, text *out, error *err)
 		cJSON *names = tree_array(&tree, entry, "module_names");
 		for (int m = 0; m < group->member_count; m++)
 			tree_text(&tree, names, NULL, r->linears[group->members[m]].name);
-		cJSON *blocks = tree_array(&tree, entry, "block_scores");
-		for (int i = 0; i < r->blocks->count; i++)
-			tree_number(&tree, blocks, NULL,
-			            group_score(r, group, &r->blocks->blocks[i]));
+		add_block_scores(&tree, entry, r, group);
 	}
 	tree_copy(&tree, tree.root, "input_amax",
 	          cJSON_GetObjectItemCaseSensitive(r->amax->doc.root, "amax"));
@@ -234,6 +213,12 @@ static int shown_length(const char *group)
 	return (int)(suffix ? suffix - group : (long)strlen(group));
 }
 
+/* Every group's last candidate is NONE, 16 bits a weight. */
+static double bits_of(const struct scored_group *group, int format)
+{
+	return 16 * group->costs[format] / group->costs[group->format_count - 1];
+}
+
 bool print_sensitivity_table(const struct ranking *r, text *out, error *err)
 {
 	const struct baseline *b = &r->baseline;
@@ -247,10 +232,28 @@ bool print_sensitivity_table(const struct ranking *r, text *out, error *err)
 	          "|Layer|Num Bits|Sensitivity|Costs|\n| :--- | :--- | :--- | :--- |\n");
 	for (int i = b->count - 1; i >= 0; i--) {
 		const struct scored_group *group = &b->groups[b->ranking[i]];
-		text_printf(out, "|%.*s|%.1f|%.3e|%.3e|\n", shown_length(group->name),
-		            group->name, FORMAT_BITS, group->scores[0], group->costs[0]);
+		for (int f = 0; f < group->format_count - 1; f++)
+			text_printf(out, "|%.*s|%.1f|%.3e|%.3e|\n", shown_length(group->name),
+			            group->name, bits_of(group, f), group->scores[f],
+			            group->costs[f]);
 	}
 	return text_ok(out, err);
+}
+
+/* One entry a format, where there is more than one. */
+static void add_candidates(struct json_tree *tree, cJSON *row,
+                           const struct scored_group *group)
+{
+	if (group->format_count < 3)
+		return;
+	cJSON *list = tree_array(tree, row, "candidates");
+	for (int f = 0; f < group->format_count - 1; f++) {
+		cJSON *entry = tree_object(tree, list, NULL);
+		tree_text(tree, entry, "format", group->formats[f]);
+		tree_number(tree, entry, "num_bits", bits_of(group, f));
+		tree_number(tree, entry, "sensitivity", group->scores[f]);
+		tree_number(tree, entry, "cost", group->costs[f]);
+	}
 }
 
 bool print_sensitivity_json(const struct ranking *r, text *out, error *err)
@@ -261,14 +264,15 @@ bool print_sensitivity_json(const struct ranking *r, text *out, error *err)
 	cJSON *rows = tree_array(&tree, tree.root, "layers");
 	for (int i = b->count - 1; i >= 0; i--) {
 		const struct scored_group *group = &b->groups[b->ranking[i]];
-		const struct group *shape = &r->groups->groups[b->ranking[i]];
+		const struct group *shape = &r->groups.groups[b->ranking[i]];
 		char name[NAME_BYTES];
 		snprintf(name, sizeof name, "%.*s", shown_length(group->name), group->name);
 		cJSON *row = tree_object(&tree, rows, NULL);
 		tree_text(&tree, row, "layer", name);
-		tree_number(&tree, row, "num_bits", FORMAT_BITS);
+		tree_number(&tree, row, "num_bits", bits_of(group, 0));
 		tree_number(&tree, row, "sensitivity", group->scores[0]);
 		tree_number(&tree, row, "cost", group->costs[0]);
+		add_candidates(&tree, row, group);
 		tree_text(&tree, row, "kind", group_kind_name(shape->kind));
 		tree_text(&tree, row, "tower", shape->vision ? "vision" : "language");
 		tree_number(&tree, row, "block", shape->block);
@@ -338,7 +342,7 @@ static bool add_layers(struct json_tree *tree, const struct baseline *b,
 		cJSON *out = tree_object(tree, tree->root, "layers");
 		for (const cJSON *layer = layers->child; layer; layer = layer->next, n++)
 			add_layer(tree, out, layer->string,
-			          group_of[n] >= 0 && c->keeps[group_of[n]]);
+			          group_of[n] < 0 ? NULL : kept_format(b, c, group_of[n]));
 	}
 	arena_free(&memory);
 	return ok;
@@ -357,10 +361,9 @@ bool print_scheme_manifest(const struct baseline *b, const struct coverage *c,
 	                     err))
 		return false;
 	const cJSON *formats = cJSON_GetObjectItemCaseSensitive(old, "quant_formats");
-	const cJSON *first = cJSON_GetArrayItem(formats, 0);
 	struct json_tree tree = tree_new();
 	add_scheme(&tree, scheme, method, (double)samples,
-	           cJSON_IsString(first) ? first->valuestring : b->groups[0].formats[0], c);
+	           formats, c);
 	for (size_t i = 0; i < sizeof carried / sizeof carried[0]; i++) {
 		const cJSON *item = cJSON_GetObjectItemCaseSensitive(b->doc.root, carried[i]);
 		if (item)
@@ -371,6 +374,7 @@ bool print_scheme_manifest(const struct baseline *b, const struct coverage *c,
 		return false;
 	}
 	add_coverage(&tree, c);
+	add_coverage_blocks(&tree, c);
 	add_state_summary(&tree, b, c);
 	add_sensitivity(&tree, tree.root, b);
 	return tree_finish(&tree, out, err);

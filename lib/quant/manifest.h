@@ -6,34 +6,8 @@
 
 #include "lib/base/error.h"
 #include "lib/base/text.h"
-#include "lib/model/linears.h"
-#include "lib/quant/amax_file.h"
-#include "lib/quant/baseline.h"
-#include "lib/quant/block_file.h"
-#include "lib/quant/groups.h"
+#include "lib/quant/ranking.h"
 #include "lib/quant/slice.h"
-
-/* What a baseline's manifests say besides the scores. */
-struct baseline_facts {
-	const char *file_name, *model_name, *data_name, *method, *prompt, *format;
-	const char *numerics;
-	bool shared_scales, model_stand_in, data_stand_in;
-};
-
-/* Everything rank knows. */
-struct ranking {
-	const struct baseline_facts *facts;
-	const struct linear_shape *linears;
-	const struct group_list *groups;
-	const struct amax_table *amax;
-	const struct block_list *blocks; /* of scores, in order */
-	const struct block *merged;      /* of those */
-	struct baseline baseline;        /* made by ranking_make */
-};
-
-/* Adds members' scores up to groups and ranks them. */
-bool ranking_make(struct ranking *r, error *err);
-void ranking_free(struct ranking *r);
 
 /* <file_name>_quant_manifest.json of the baseline: every group in its format. */
 bool print_baseline_manifest(const struct ranking *r, text *out, error *err);

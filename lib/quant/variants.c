@@ -369,6 +369,7 @@ static bool make_pairs(struct maker *m, const struct model_config *config, error
 	m->grouped = arena_alloc(&m->memory, (size_t)m->linear_count, sizeof *m->grouped, err);
 	if (!set->pairs || !m->grouped)
 		return false;
+	keep_included(&m->quantised, m->linears, m->job->include, m->job->include_count);
 	for (int g = 0; g < m->all.count; g++) {
 		const struct group *group = &m->all.groups[g];
 		if (group->kind == KIND_HEAD && config->text.tied_head)

@@ -37,7 +37,9 @@ struct variant_job {
 	const char *target; /* what logs call this edge */
 	enum numerics numerics;
 	bool shared_scales;
-	const char *const *exclude; /* globs: groups that get no codes */
+	const char *const *include; /* globs: groups that get codes; none: all */
+	int include_count;
+	const char *const *exclude; /* globs: of those, the ones that get none */
 	int exclude_count;
 };
 

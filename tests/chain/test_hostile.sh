@@ -93,7 +93,7 @@ catalog() {
 }
 
 new_scheme() {
-	echo "s|\"schemes\": {}|\"schemes\": {\"$1\": {\"baseline\": \"${2-fp8_autoquant_full_coco2017}\", \"percent\": 5}}|"
+	echo "s|^  \"schemes\": {\$|  \"schemes\": {\"$1\": {\"baseline\": \"${2-fp8_autoquant_full_coco2017}\", \"percent\": 5},|"
 }
 
 names_of_targets() {
@@ -146,7 +146,7 @@ empty_sections() {
 	)
 	sed -e 's/\[10, 20.*\]/[]/' schemes.json >few.json
 	"$out/bin/configure" --out "$out" --catalog few.json >configured.txt
-	grep -q '^quern: 2 schemes from 2 baselines' configured.txt
+	grep -q '^quern: 5 schemes from 3 baselines' configured.txt
 	ninja -n all >/dev/null
 	"$out/bin/configure" --out "$out" >/dev/null
 }

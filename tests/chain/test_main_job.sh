@@ -47,7 +47,7 @@ second_run_time() {
 
 all_schemes() {
 	build
-	is "schemes published" "$(ls -d "$published"/fp8_* | wc -l)" 22
+	is "schemes published" "$(ls -d "$published"/fp8_* | wc -l)" 25
 	[ -f "$published/scheme-diversity.json" ]
 	is "images scored again" "$(grep -c 'score.*all_layers' "$out/log/edges.jsonl")" 0
 	build

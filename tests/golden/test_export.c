@@ -97,7 +97,7 @@ static void write_catalog(const char *folder, const char *images)
 	            "\"formats\": {\"FP8\": {\"element\": \"fp8_e4m3\", "
 	            "\"granularity\": \"tensor\", \"exclude\": [\"lm_head\"]}},\n"
 	            "\"baselines\": {\"full\": {\"model\": \"tiny\", "
-	            "\"calibration\": \"golden\", \"format\": \"FP8\", "
+	            "\"calibration\": \"golden\", \"formats\": [\"FP8\"], "
 	            "\"numerics\": \"modelopt\", \"shared_scales\": false, "
 	            "\"profile\": \"modelopt\"}},\n"
 	            "\"families\": {\"top{percent}\": {\"baseline\": \"full\", "

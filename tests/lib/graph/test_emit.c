@@ -123,7 +123,7 @@ static void ninja_takes_the_demos_graph(void **state)
 	char *targets = run("ninja -f '%s' -t targets all", ninja_file);
 	static const char *const names[] = {
 		ALL "/calibrate.0.json: calibrate", ALL "/amax.json: merge",
-		ALL "/score.0.json: score", ALL "/quantize.json: quantize",
+		ALL "/score.FP8_ALL_LAYERS_CFG.0.json: score", ALL "/quantize.json: quantize",
 		ALL "/fp8_autoquant_all_layers_fp8_quant_manifest.json: rank",
 		ALL "/fp8_autoquant_all_layers_fp8_autoquant_state.json: rank",
 		ALL "/per-layer-sensitivity.md: rank", TEXT "/calibrate.0.json: calibrate",
@@ -157,14 +157,14 @@ static void every_scheme_has_its_edges(void **state)
 	for (size_t i = 0; i < 3; i++) {
 		char *of_rule = run("ninja -f '%s' -t targets rule %s | sort -u | wc -l",
 		                    ninja_file, rules[i]);
-		assert_int_equal(atoi(of_rule), i == 0 ? 2 * 22 : 22); /* slice has two outputs */
+		assert_int_equal(atoi(of_rule), i == 0 ? 2 * 25 : 25); /* slice has two outputs */
 		free(of_rule);
 	}
-	assert_int_equal(count_lines(targets, "fp8_autoquant_"), 22);
-	assert_int_equal(count_lines(e.help.data, "  fp8_autoquant_"), 22);
-	/* 2 baselines of calibrate, merge, score, rank, quantize; 22 schemes of slice,
-	 * export, verify; the comparison, the scan and configure. */
-	assert_int_equal(e.edges, 2 * 5 + 22 * 3 + 3);
+	assert_int_equal(count_lines(targets, "fp8_autoquant_"), 25);
+	assert_int_equal(count_lines(e.help.data, "  fp8_autoquant_"), 25);
+	/* 3 baselines of calibrate, merge, score, rank, pareto, quantize; 25 schemes of
+	 * slice, export, verify; the comparison, the scan and configure. */
+	assert_int_equal(e.edges, 3 * 6 + 25 * 3 + 3);
 	free(targets);
 	emitted_free(&e);
 }
@@ -183,8 +183,8 @@ static void verify_is_a_validation(void **state)
 	            "demo/demo_vlm_calib.db --image-root demo --prompt answer --block-samples 16 "
 	            "--max-tokens 2048 --max-pixels 1003520 --on-bad-sample stop --samples 64 "
 	            "--part 0/1 --tree %s --out %s/" ALL "/calibrate.0.json\n", out, out);
-	expect_text(commands, "--format-name FP8_ALL_LAYERS_CFG --numerics quern "
-	            "--exclude lm_head");
+	expect_text(commands, "--format-name FP8_ALL_LAYERS_CFG --element fp8_e4m3 "
+	            "--granularity tensor --numerics quern --exclude lm_head");
 	expect_text(commands, "--top-percent 50 --out");
 	free(commands);
 	emitted_free(&e);
@@ -202,7 +202,7 @@ static void several_workers_share_the_blocks(void **state)
 	char *commands = run("ninja -f '%s' -t commands %s", ninja_file, TOP50);
 	for (int i = 0; i < 3; i++) {
 		expect_text(targets, "%s/" ALL "/calibrate.%d.json: calibrate\n", out, i);
-		expect_text(targets, "%s/" ALL "/score.%d.json: score\n", out, i);
+		expect_text(targets, "%s/" ALL "/score.FP8_ALL_LAYERS_CFG.%d.json: score\n", out, i);
 		expect_text(commands, "--part %d/3", i);
 	}
 	assert_null(strstr(targets, "calibrate.3.json"));
@@ -242,7 +242,7 @@ static void every_stamp_is_scanned(void **state)
 	struct emitted e;
 	const struct tree_settings settings = default_settings();
 	emit(&e, &NONE, &settings);
-	assert_int_equal(count_lines(e.scan_list.data, "published\t"), 22);
+	assert_int_equal(count_lines(e.scan_list.data, "published\t"), 25);
 	assert_int_equal(count_lines(e.scan_list.data, "weights\t"), 1);
 	assert_int_equal(count_lines(e.scan_list.data, "texts\t"), 1);
 	expect_text(e.scan_list.data, "weights\t%s/stamps/tiny_qwen2_5_vl.weights\t"
@@ -319,7 +319,7 @@ static void awkward_paths_reach_the_programs(void **state)
 	make_echo("score");
 	make_echo("rank");
 	char *words = run_command("work/model_with_spaces/fp8_autoquant_full_coco2017/"
-	                          "score.0.json");
+	                          "score.FP8_DEFAULT_CFG.0.json");
 	expect_text(words, "--model\n%s\n--captions\n%s\n--prompt\ntext\n", model, captions);
 	expect_text(words, "--exclude\nlm_head\n--exclude\n*'$x*\n--exclude\nvisual.*\n");
 	free(words);
@@ -334,7 +334,7 @@ static void awkward_paths_reach_the_programs(void **state)
 	expect_text(words, "--model\n%s\n", model);
 	free(words);
 	char *command = run("ninja -f '%s' -t commands '%s/work/model_with_spaces/"
-	                    "fp8_autoquant_full_coco2017/score.0.json' | tail -n 1",
+	                    "fp8_autoquant_full_coco2017/score.FP8_DEFAULT_CFG.0.json' | tail -n 1",
 	                    ninja_file, out);
 	expect_text(command, "env LAUNCH='$HOME $$' %s/bin/score", out);
 	free(command);

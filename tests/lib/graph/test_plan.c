@@ -162,7 +162,7 @@ static void expect_refused(const char *source, const char *exclude, enum exit_co
 	            "\"qwen2_5_vl\"}}, \"calibrations\": {\"k\": {\"data\": \"D\", %s}}, "
 	            "\"formats\": {\"F\": {\"element\": \"fp8_e4m3\", \"granularity\": "
 	            "\"tensor\", \"exclude\": [%s]}}, \"baselines\": {\"b\": {\"model\": "
-	            "\"m\", \"calibration\": \"k\", \"format\": \"F\"}}, \"families\": {}, "
+	            "\"m\", \"calibration\": \"k\", \"formats\": [\"F\"]}}, \"families\": {}, "
 	            "\"schemes\": {}}", path_of("model"), source, exclude);
 	assert_true(temp_folder_write(folder, "c.json", content.data, content.length, &err));
 	if (!catalog_load(&catalog, path_of("c.json"), &none, &err))

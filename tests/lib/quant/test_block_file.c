@@ -77,7 +77,7 @@ static const char *write_part(const char *name, const int *indices, int count,
 		struct block b = make_block(indices[i], values, names);
 		assert_true(print_block(&b, kind, &blocks[i], &err));
 	}
-	if (!print_part(blocks, count, kind, &part, &err) ||
+	if (!print_part(blocks, count, kind, NULL, &part, &err) ||
 	    !temp_folder_write(folder, name, part.data, part.length, &err) ||
 	    !join_path(path, PATH_BYTES, folder, name, &err))
 		fail_msg("%s", err.text);
@@ -157,7 +157,7 @@ static void no_value_changes_as_text(void **state)
 	struct block_list list;
 	error err;
 	assert_true(print_block(&b, BLOCK_GRADIENT, &block, &err));
-	assert_true(print_part(&block, 1, BLOCK_GRADIENT, &part, &err));
+	assert_true(print_part(&block, 1, BLOCK_GRADIENT, NULL, &part, &err));
 	const char *path = write_file_text("values.json", part.data);
 	assert_true(read_parts(&list, &path, 1, BLOCK_GRADIENT, &err));
 	assert_memory_equal(list.blocks[0].values, values, sizeof values);

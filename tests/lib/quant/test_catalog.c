@@ -41,7 +41,7 @@ static const char VALID[] =
 	"\"formats\": {\"F\": {\"element\": \"fp8_e4m3\", \"granularity\": \"tensor\", "
 	"\"exclude\": [\"lm_head\"]}},\n"
 	"\"baselines\": {\"b\": {\"model\": \"m\", \"calibration\": \"k\", "
-	"\"format\": \"F\"}},\n"
+	"\"formats\": [\"F\"]}},\n"
 	"\"families\": {\"f{percent}_x\": {\"baseline\": \"b\", \"percent\": [10, 20]}},\n"
 	"\"schemes\": {\"s\": {\"baseline\": \"b\", \"percent\": 5}}}\n";
 
@@ -87,9 +87,9 @@ static void loads_the_projects_own(void **state)
 	char name[64];
 	if (!catalog_load(&c, "schemes.json", &NONE, &err))
 		fail_msg("%s", err.text);
-	assert_int_equal(c.baseline_count, 2);
-	assert_int_equal(c.scheme_count, 22);
-	/* Baselines, then families in order. */
+	assert_int_equal(c.baseline_count, 3);
+	assert_int_equal(c.scheme_count, 25);
+	/* Published baselines, families in order, then the rest. */
 	assert_string_equal(c.schemes[0].name, "fp8_autoquant_all_layers_fp8_coco2017");
 	assert_string_equal(c.schemes[1].name, "fp8_autoquant_full_coco2017");
 	for (int i = 0; i < 2; i++) {
@@ -256,19 +256,19 @@ static void refuses_bad_references_and_rules(void **state)
 		  "no model \"n\"" },
 		{ "\"calibration\": \"k\"", "\"calibration\": \"K\"",
 		  "4:35: baselines.b.calibration", "no calibration \"K\"" },
-		{ "\"format\": \"F\"", "\"format\": 5", "4:55: baselines.b.format", "a text" },
-		{ "\"format\": \"F\"", "\"profile\": \"universal\"", "4:15: baselines.b",
-		  "lacks the field \"format\"" },
-		{ "\"format\": \"F\"", "\"format\": \"F\", \"method\": \"kl\"",
-		  "4:70: baselines.b.method", "\"gradient\"" },
-		{ "\"format\": \"F\"", "\"format\": \"F\", \"numerics\": \"exact\"",
-		  "4:70: baselines.b.numerics", "\"quern\", \"modelopt\"" },
-		{ "\"format\": \"F\"", "\"format\": \"F\", \"profile\": \"vllm\"",
-		  "4:70: baselines.b.profile", "\"universal\"" },
-		{ "\"format\": \"F\"", "\"format\": \"F\", \"shared_scales\": 1",
-		  "4:70: baselines.b.shared_scales", "true or false" },
-		{ "\"format\": \"F\"", "\"format\": \"F\", \"file_name\": \"../../x\"",
-		  "4:70: baselines.b.file_name", "letters, digits" },
+		{ "[\"F\"]", "5", "4:55: baselines.b.formats", "an array" },
+		{ "\"formats\": [\"F\"]", "\"profile\": \"universal\"", "4:15: baselines.b",
+		  "lacks the field \"formats\"" },
+		{ "\"formats\": [\"F\"]", "\"formats\": [\"F\"], \"method\": \"kl\"",
+		  "4:73: baselines.b.method", "\"gradient\"" },
+		{ "\"formats\": [\"F\"]", "\"formats\": [\"F\"], \"numerics\": \"exact\"",
+		  "4:73: baselines.b.numerics", "\"quern\", \"modelopt\"" },
+		{ "\"formats\": [\"F\"]", "\"formats\": [\"F\"], \"profile\": \"vllm\"",
+		  "4:73: baselines.b.profile", "\"universal\"" },
+		{ "\"formats\": [\"F\"]", "\"formats\": [\"F\"], \"shared_scales\": 1",
+		  "4:73: baselines.b.shared_scales", "true or false" },
+		{ "\"formats\": [\"F\"]", "\"formats\": [\"F\"], \"file_name\": \"../../x\"",
+		  "4:73: baselines.b.file_name", "letters, digits" },
 		{ "{\"baseline\": \"b\", \"percent\": [10",
 		  "{\"baseline\": \"c\", \"percent\": [10", "5:31: families.f{percent}_x.baseline", "no baseline \"c\"" },
 		{ "[10, 20]", "[10, 0]", "5:64: families.f{percent}_x.percent[1]",
@@ -393,7 +393,7 @@ static void sets_any_field(void **state)
 	assert_string_equal(c.baselines[0].profile, "modelopt");
 	assert_false(c.baselines[0].shared_scales);
 	assert_string_equal(c.models[0].path, "a=b.c");
-	assert_int_equal(c.formats[0].exclude_count, 2);
+	assert_int_equal(c.formats[0].exclude.count, 2);
 	assert_int_equal(c.scheme_count, 5);
 	assert_non_null(find_scheme(&c, "f3_x"));
 	catalog_free(&c);
@@ -445,8 +445,11 @@ static void refuses_bad_sets(void **state)
 		{ "schemes.s.percent=500", EXIT_BAD_INPUT, "schemes.s.percent: " },
 		{ "schemes.s.percent=1e999", EXIT_BAD_INPUT, "schemes.s.percent: " },
 		{ "schemes.s.percent=nan", EXIT_BAD_INPUT, "found \"nan\"" },
-		{ "schemes.f10_x.effective_bits=10", EXIT_BAD_INPUT,
-		  "schemes.f10_x.effective_bits: unknown field" },
+		{ "schemes.f10_x.effective_bytes=10", EXIT_BAD_INPUT,
+		  "schemes.f10_x.effective_bytes: unknown field" },
+		{ "schemes.f10_x.effective_bits=17", EXIT_BAD_INPUT,
+		  "schemes.f10_x.effective_bits: " },
+		{ "schemes.f10_x.budget=17", EXIT_BAD_INPUT, "\"costs\" together with \"budget\"" },
 		{ "models.m.PATH=x", EXIT_BAD_INPUT, "models.m.PATH: unknown field" },
 		{ "colour=red", EXIT_BAD_INPUT, "colour: unknown field" },
 		{ "baselines.b.model=n", EXIT_BAD_INPUT, "no model \"n\"" },

@@ -56,8 +56,7 @@ struct fixture {
 	int linear_count;
 	struct group_list groups;
 	struct amax_table amax;
-	struct block_list blocks;
-	struct block merged;
+	const char *part; /* path of the scores */
 	struct ranking ranking;
 	arena memory;
 };
@@ -83,27 +82,28 @@ static void make_amax(struct fixture *f)
 	text_free(&content);
 }
 
-static void make_blocks(struct fixture *f)
+/* Blocks of all linears but the head and `missing`. */
+static void make_blocks(struct fixture *f, int missing)
 {
+	static const struct part_format format = { "FP8_ALL_LAYERS_CFG", "fp8_e4m3", "tensor" };
 	text texts[BLOCKS] = { { 0 } }, part = { 0 };
 	error err;
 	int count = f->linear_count - 1;
 	for (int b = 0; b < BLOCKS; b++) {
 		struct block block = { .key = "k", .index = b, .samples = 8, .cut = b,
-			.loss = 8 * 2.5, .count = count };
+			.loss = 8 * 2.5 };
 		block.names = arena_alloc(&f->memory, (size_t)count, sizeof *block.names, &err);
 		block.values = arena_alloc(&f->memory, (size_t)count, sizeof(double), &err);
 		for (int i = 0; i < count; i++) {
-			block.names[i] = f->linears[i].name;
-			block.values[i] = score_of(b, i);
+			if (i == missing)
+				continue;
+			block.names[block.count] = f->linears[i].name;
+			block.values[block.count++] = score_of(b, i);
 		}
 		assert_true(print_block(&block, BLOCK_GRADIENT, &texts[b], &err));
 	}
-	assert_true(print_part(texts, BLOCKS, BLOCK_GRADIENT, &part, &err));
-	const char *path = write_out("part.json", &part);
-	if (!read_parts(&f->blocks, &path, 1, BLOCK_GRADIENT, &err) ||
-	    !merge_blocks(&f->blocks, BLOCK_GRADIENT, &f->merged, &err))
-		fail_msg("%s", err.text);
+	assert_true(print_part(texts, BLOCKS, BLOCK_GRADIENT, &format, &part, &err));
+	f->part = write_out("part.json", &part);
 	for (int b = 0; b < BLOCKS; b++)
 		text_free(&texts[b]);
 	text_free(&part);
@@ -115,19 +115,16 @@ static void make_ranking(struct fixture *f)
 	struct model_config config;
 	error err;
 	*f = (struct fixture){ .facts = { .file_name = "the_baseline", .model_name = "tiny",
-		.data_name = "scenes", .method = "gradient", .prompt = "answer",
-		.format = "FP8_ALL_LAYERS_CFG", .numerics = "quern", .shared_scales = true,
+		.data_name = "scenes", .prompt = "answer", .numerics = "quern", .shared_scales = true,
 		.data_stand_in = true } };
 	if (!model_config_load(&config, DEMO_MODEL, &err) ||
 	    !list_linears(&config, &f->memory, &f->linears, &f->linear_count, &err) ||
 	    !make_groups(f->linears, f->linear_count, head, 1, &f->memory, &f->groups, &err))
 		fail_msg("%s", err.text);
 	make_amax(f);
-	make_blocks(f);
-	f->ranking = (struct ranking){ .facts = &f->facts, .linears = f->linears,
-		.groups = &f->groups, .amax = &f->amax, .blocks = &f->blocks,
-		.merged = &f->merged };
-	if (!ranking_make(&f->ranking, &err))
+	make_blocks(f, -1);
+	if (!ranking_read(&f->ranking, &f->facts, f->linears, &f->groups, &f->amax, &f->part, 1,
+	                  &err))
 		fail_msg("%s", err.text);
 }
 
@@ -135,11 +132,10 @@ static void free_ranking(struct fixture *f)
 {
 	ranking_free(&f->ranking);
 	amax_free(&f->amax);
-	block_list_free(&f->blocks);
 	arena_free(&f->memory);
 }
 
-static double group_score(const struct fixture *f, int group, int block)
+static double expected_score(const struct fixture *f, int group, int block)
 {
 	double sum = 0;
 	for (int m = 0; m < f->groups.groups[group].member_count; m++)
@@ -196,7 +192,7 @@ static void the_manifest_is_the_baseline(void **state)
 		const struct scored_group *group = &b.groups[g];
 		double expected = 0;
 		for (int block = 0; block < BLOCKS; block++)
-			expected += group_score(&f, g, block);
+			expected += expected_score(&f, g, block);
 		assert_string_equal(group->name, f.groups.groups[g].name);
 		assert_true(fabs(group->scores[0] - expected) <= 1e-12 * expected);
 		assert_true(group->scores[1] == 0);
@@ -238,7 +234,8 @@ static void the_manifest_tells_what_it_was_made_from(void **state)
 	assert_string_equal(TEXT(&doc, "provenance", "numerics"), "quern");
 	assert_string_equal(TEXT(&doc, "provenance", "weight_scales"), "group");
 	assert_string_equal(TEXT(&doc, "provenance", "calibration_key"), "calibration key");
-	assert_string_equal(TEXT(&doc, "provenance", "score_key"), f.merged.key);
+	assert_string_equal(TEXT(&doc, "provenance", "score_keys", "FP8_ALL_LAYERS_CFG"),
+	                    f.ranking.formats[0].merged.key);
 	/* Every linear but the head; the patch convolution stays as it is. */
 	const cJSON *layers = at(&doc, "layers", NULL);
 	int listed = 0, quantised = 0;
@@ -272,13 +269,15 @@ static void the_state_has_every_statistic(void **state)
 	for (int g = 0; g < f.groups.count; g++) {
 		const struct group *group = &f.groups.groups[g];
 		const cJSON *entry = at(&doc, "candidate_stats", group->name, NULL);
-		const cJSON *blocks = cJSON_GetObjectItem(entry, "block_scores");
+		const cJSON *blocks = cJSON_GetObjectItem(
+			cJSON_GetObjectItem(entry, "block_scores"),
+			"FP8_ALL_LAYERS_CFG(effective-bits: 8.0)");
 		const cJSON *names = cJSON_GetObjectItem(entry, "module_names");
 		assert_int_equal(cJSON_GetArraySize(blocks), BLOCKS);
 		assert_int_equal(cJSON_GetArraySize(names), group->member_count);
 		for (int b = 0; b < BLOCKS; b++)
 			assert_true(cJSON_GetArrayItem(blocks, b)->valuedouble ==
-			            group_score(&f, g, b));
+			            expected_score(&f, g, b));
 		for (int m = 0; m < group->member_count; m++)
 			assert_string_equal(cJSON_GetArrayItem(names, m)->valuestring,
 			                    f.linears[group->members[m]].name);
@@ -335,9 +334,10 @@ static void refuses_to_rank_what_was_not_scored(void **state)
 	error err;
 	make_ranking(&f);
 	ranking_free(&f.ranking);
-	f.merged.count--; /* the last down_proj */
-	assert_false(ranking_make(&f.ranking, &err));
-	expect_error(&err, EXIT_BAD_INPUT, "the_baseline", "mlp.down_proj.quant_recipe", NULL);
+	make_blocks(&f, f.linear_count - 3); /* the last up_proj */
+	assert_false(ranking_read(&f.ranking, &f.facts, f.linears, &f.groups, &f.amax, &f.part,
+	                          1, &err));
+	expect_error(&err, EXIT_BAD_INPUT, "the_baseline", "mlp.gate_proj.quant_recipe", NULL);
 	free_ranking(&f);
 }
 
@@ -347,7 +347,7 @@ static void refuses_to_rank_what_was_not_scored(void **state)
 static void check_scheme(const struct baseline *b, const struct group_list *groups,
                          const struct linear_shape *linears, double percent)
 {
-	const struct rule rule = { RULE_TOP_PERCENT, percent };
+	const struct rule rule = { .kind = RULE_TOP_PERCENT, .percent = percent };
 	struct coverage c;
 	json_doc doc;
 	text out = { 0 };
@@ -444,7 +444,7 @@ static void layers_outside_the_search(void **state)
 		WITH("\"lm_head\": {\"quantized\": true}"), WITH("\"lm_head\": {}"),
 		WITH("\"lm_head\": {\"quantized\": 1}"),
 	};
-	const struct rule full = { RULE_FULL, 100 };
+	const struct rule full = { .kind = RULE_FULL };
 	for (int i = -1; i < 3; i++) {
 		text content = { 0 }, out = { 0 };
 		struct baseline b;

@@ -267,8 +267,9 @@ static void a_coverage_comes_back_from_its_file(void **state)
 	make_mixed(&b);
 	for (size_t i = 0; i <= sizeof percents / sizeof *percents; i++) {
 		bool full = i == sizeof percents / sizeof *percents;
-		const struct rule rule = { full ? RULE_FULL : RULE_TOP_PERCENT,
-			                       full ? 100 : percents[i] };
+		const struct rule rule = {
+			.kind = full ? RULE_FULL : RULE_TOP_PERCENT,
+			.percent = full ? 100 : percents[i] };
 		assert_true(slice_baseline(&c, &b, "some \"scheme\"", &rule, &err));
 		write_coverage(&c, &b, path);
 		if (!coverage_read(&read, &b, path, &err))
