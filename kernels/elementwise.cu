@@ -123,49 +123,80 @@ void gpu_rope(bf16_bits *x, int stride, const float *cosine, const float *sine, 
 		                                               backward ? -1.0f : 1.0f);
 }
 
+static __global__ void rope_copy_rows(bf16_bits *out, const bf16_bits *x, int width,
+                                      const float *cosine, const float *sine, int heads,
+                                      int half)
+{
+	int64_t row = blockIdx.x;
+	for (int at = threadIdx.x; at < heads * half; at += blockDim.x) {
+		int i = at % half;
+		int64_t first = row * width + (int64_t)(at / half) * 2 * half + i;
+		float c = cosine[row * half + i], s = sine[row * half + i];
+		float left = value(x, first), right = value(x, first + half);
+		store(out, first, left * c - right * s);
+		store(out, first + half, right * c + left * s);
+	}
+	for (int i = heads * 2 * half + threadIdx.x; i < width; i += blockDim.x)
+		out[row * width + i] = x[row * width + i];
+}
+
+void gpu_rope_copy(bf16_bits *out, const bf16_bits *x, int width, const float *cosine,
+                   const float *sine, int rows, int heads, int head_dim, gpu_stream stream)
+{
+	if (rows)
+		rope_copy_rows<<<rows, THREADS, 0, queue(stream)>>>(out, x, width, cosine, sine,
+		                                                    heads, head_dim / 2);
+}
+
 /* ---- swiglu ---- */
 
-static __global__ void swiglu_forward_all(bf16_bits *out, const bf16_bits *gate_up,
-                                          int64_t n, int width)
+static __global__ void swiglu_forward_rows(bf16_bits *out, int padded,
+                                           const bf16_bits *gate_up, int width)
 {
-	for (int64_t at = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; at < n;
-	     at += (int64_t)gridDim.x * blockDim.x) {
-		int64_t row = at / width, i = at % width;
+	int64_t row = blockIdx.x;
+	for (int i = threadIdx.x + blockIdx.y * blockDim.x; i < padded;
+	     i += blockDim.x * gridDim.y) {
+		if (i >= width) {
+			store(out, row * padded + i, 0);
+			continue;
+		}
 		float gate = value(gate_up, row * 2 * width + i);
 		float up = value(gate_up, row * 2 * width + width + i);
-		store(out, at, gate / (1.0f + expf(-gate)) * up);
+		store(out, row * padded + i, gate / (1.0f + __expf(-gate)) * up);
 	}
 }
 
-void gpu_swiglu_forward(bf16_bits *out, const bf16_bits *gate_up, int rows, int width,
-                        gpu_stream stream)
+void gpu_swiglu_forward(bf16_bits *out, int padded, const bf16_bits *gate_up, int rows,
+                        int width, gpu_stream stream)
 {
-	int64_t n = (int64_t)rows * width;
-	if (n)
-		swiglu_forward_all<<<blocks_for(n), THREADS, 0, queue(stream)>>>(out, gate_up, n,
-		                                                                 width);
+	dim3 grid((unsigned)rows, (unsigned)((padded + 4 * THREADS - 1) / (4 * THREADS)));
+	if (rows)
+		swiglu_forward_rows<<<grid, THREADS, 0, queue(stream)>>>(out, padded, gate_up,
+		                                                         width);
 }
 
-static __global__ void swiglu_backward_all(bf16_bits *dgate_up, const bf16_bits *dout,
-                                           const bf16_bits *gate_up, int64_t n, int width)
+static __global__ void swiglu_backward_rows(bf16_bits *dgate_up, const bf16_bits *dout,
+                                            int padded, const bf16_bits *gate_up, int width)
 {
-	for (int64_t at = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; at < n;
-	     at += (int64_t)gridDim.x * blockDim.x) {
-		int64_t g = at / width * 2 * width + at % width, u = g + width;
-		float gate = value(gate_up, g), up = value(gate_up, u), d = value(dout, at);
-		float sigmoid = 1.0f / (1.0f + expf(-gate)), silu = gate * sigmoid;
+	int64_t row = blockIdx.x;
+	for (int i = threadIdx.x + blockIdx.y * blockDim.x; i < width;
+	     i += blockDim.x * gridDim.y) {
+		int64_t g = row * 2 * width + i, u = g + width;
+		float gate = value(gate_up, g), up = value(gate_up, u);
+		float d = value(dout, row * padded + i);
+		float sigmoid = 1.0f / (1.0f + __expf(-gate)), silu = gate * sigmoid;
 		store(dgate_up, g, d * up * (sigmoid + silu * (1.0f - sigmoid)));
 		store(dgate_up, u, d * silu);
 	}
 }
 
-void gpu_swiglu_backward(bf16_bits *dgate_up, const bf16_bits *dout,
+void gpu_swiglu_backward(bf16_bits *dgate_up, const bf16_bits *dout, int padded,
                          const bf16_bits *gate_up, int rows, int width, gpu_stream stream)
 {
-	int64_t n = (int64_t)rows * width;
-	if (n)
-		swiglu_backward_all<<<blocks_for(n), THREADS, 0, queue(stream)>>>(
-			dgate_up, dout, gate_up, n, width);
+	dim3 grid((unsigned)rows, (unsigned)((width + 4 * THREADS - 1) / (4 * THREADS)));
+	if (rows)
+		swiglu_backward_rows<<<grid, THREADS, 0, queue(stream)>>>(dgate_up, dout, padded,
+		                                                          gate_up, width);
 }
 
 /* ---- gelu (exact, by erf) ---- */

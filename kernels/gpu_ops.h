@@ -31,13 +31,18 @@ void gpu_rmsnorm_backward(float *dx, bf16_bits *copy, const float *dout, const f
 void gpu_rope(bf16_bits *x, int stride, const float *cosine, const float *sine, int rows,
               int heads, int head_dim, int backward, gpu_stream stream);
 
-/* ---- swiglu.h: gate_up[rows][2 * width], gate first ---- */
+/* As gpu_rope forward, into another place; the columns behind the heads, up to width,
+ * are copied. */
+void gpu_rope_copy(bf16_bits *out, const bf16_bits *x, int width, const float *cosine,
+                   const float *sine, int rows, int heads, int head_dim,
+                   gpu_stream stream);
 
-void gpu_swiglu_forward(bf16_bits *out, const bf16_bits *gate_up, int rows, int width,
-                        gpu_stream stream);
+/* ---- swiglu.h: gate_up[rows][2 * width], gate first; rows of the other matrix are
+ * `padded` apart, with zeros behind width ---- */
 
-/* dgate_up may be gate_up. */
-void gpu_swiglu_backward(bf16_bits *dgate_up, const bf16_bits *dout,
+void gpu_swiglu_forward(bf16_bits *out, int padded, const bf16_bits *gate_up, int rows,
+                        int width, gpu_stream stream);
+void gpu_swiglu_backward(bf16_bits *dgate_up, const bf16_bits *dout, int padded,
                          const bf16_bits *gate_up, int rows, int width,
                          gpu_stream stream);
 
@@ -108,8 +113,8 @@ void gpu_cross_entropy(float *losses, bf16_bits *dlogits, const float *logits,
 
 /* per_row[row] = max |x[row][width]|; then out[sample * out_stride] = the largest of the
  * rows [starts[sample], starts[sample + 1]). NaN gives NaN. */
-void gpu_amax(float *out, int out_stride, float *per_row, const bf16_bits *x, int rows,
-              int width, const int32_t *starts, int samples, gpu_stream stream);
+void gpu_amax(float *out, int out_stride, float *per_row, const bf16_bits *x, int stride,
+              int rows, int width, const int32_t *starts, int samples, gpu_stream stream);
 
 /* *out = max |x[n]| of a weight; scratch holds 1024 floats. */
 void gpu_weight_amax(float *out, float *scratch, const bf16_bits *x, int64_t n,
@@ -117,26 +122,34 @@ void gpu_weight_amax(float *out, float *scratch, const bf16_bits *x, int64_t n,
 
 /* ---- fp8.h ---- */
 
-/* codes[rows][padded] = e4m3(x[rows][width] * multiplier), zeros behind width. */
-void gpu_fp8_encode(uint8_t *codes, int padded, const bf16_bits *x, int rows, int width,
-                    float multiplier, gpu_stream stream);
+/* codes[rows][padded] = e4m3(x[rows][width] * multiplier), zeros behind width; rows of x
+ * are `stride` apart. */
+void gpu_fp8_encode(uint8_t *codes, int padded, const bf16_bits *x, int stride, int rows,
+                    int width, float multiplier, gpu_stream stream);
 
 /* The same with a division, the arithmetic of shipped weights. */
-void gpu_fp8_encode_divided(uint8_t *codes, int padded, const bf16_bits *x, int rows,
-                            int width, float scale, gpu_stream stream);
+void gpu_fp8_encode_divided(uint8_t *codes, int padded, const bf16_bits *x, int stride,
+                            int rows, int width, float scale, gpu_stream stream);
 
 /* out[n] = value(codes[n]), exact in BF16. */
 void gpu_fp8_to_bf16(bf16_bits *out, const uint8_t *codes, int64_t n, gpu_stream stream);
 
 /* ---- score.h ---- */
 
+/* A difference in BF16, or in float32 as the sum of two. */
+struct difference {
+	const bf16_bits *narrow;
+	const float *wide, *plus; /* used when narrow is NULL; plus may be NULL */
+	int stride, plus_stride;
+};
+
 /* score[sample * score_stride] += sum over the sample's rows and columns
  * [first, first + width) of (gradient * difference)^2, each row in float64 in a fixed
- * order. Rows of gradient are gradient_stride apart, of difference difference_stride.
- * per_row is scratch of `rows` doubles. */
+ * order. Rows of gradient are gradient_stride apart. per_row is scratch of `rows`
+ * doubles. */
 void gpu_score(double *score, int score_stride, double *per_row, const bf16_bits *gradient,
-               int gradient_stride, const float *difference, int difference_stride,
-               int first, int width, int rows, const int32_t *starts, int samples,
+               int gradient_stride, const struct difference *difference, int first,
+               int width, int rows, const int32_t *starts, int samples,
                gpu_stream stream);
 
 #ifdef __cplusplus

@@ -41,12 +41,12 @@ static __device__ float block_amax(float v, float *scratch)
 
 /* ---- amax ---- */
 
-static __global__ void amax_rows(float *per_row, const bf16_bits *x, int width)
+static __global__ void amax_rows(float *per_row, const bf16_bits *x, int stride, int width)
 {
 	__shared__ float scratch[32];
 	float v = 0;
 	for (int i = threadIdx.x; i < width; i += blockDim.x)
-		v = larger(fabsf(value(x, (int64_t)blockIdx.x * width + i)), v);
+		v = larger(fabsf(value(x, (int64_t)blockIdx.x * stride + i)), v);
 	v = block_amax(v, scratch);
 	if (threadIdx.x == 0)
 		per_row[blockIdx.x] = v;
@@ -65,12 +65,12 @@ static __global__ void amax_samples(float *out, int out_stride, const float *per
 		out[(int64_t)blockIdx.x * out_stride] = v;
 }
 
-void gpu_amax(float *out, int out_stride, float *per_row, const bf16_bits *x, int rows,
-              int width, const int32_t *starts, int samples, gpu_stream stream)
+void gpu_amax(float *out, int out_stride, float *per_row, const bf16_bits *x, int stride,
+              int rows, int width, const int32_t *starts, int samples, gpu_stream stream)
 {
 	if (!rows)
 		return;
-	amax_rows<<<rows, THREADS, 0, queue(stream)>>>(per_row, x, width);
+	amax_rows<<<rows, THREADS, 0, queue(stream)>>>(per_row, x, stride, width);
 	amax_samples<<<samples, THREADS, 0, queue(stream)>>>(out, out_stride, per_row, starts);
 }
 
@@ -112,30 +112,30 @@ static __device__ __forceinline__ uint8_t to_fp8(float x)
 	return __nv_cvt_float_to_fp8(x, __NV_SATFINITE, __NV_E4M3);
 }
 
-static __global__ void encode_rows(uint8_t *codes, int padded, const bf16_bits *x, int width,
-                                   float factor, bool divide)
+static __global__ void encode_rows(uint8_t *codes, int padded, const bf16_bits *x,
+                                   int stride, int width, float factor, bool divide)
 {
 	int64_t row = blockIdx.x;
 	for (int i = threadIdx.x; i < padded; i += blockDim.x) {
-		float v = i < width ? value(x, row * width + i) : 0;
+		float v = i < width ? value(x, row * stride + i) : 0;
 		codes[row * padded + i] = to_fp8(divide ? __fdiv_rn(v, factor) : v * factor);
 	}
 }
 
-void gpu_fp8_encode(uint8_t *codes, int padded, const bf16_bits *x, int rows, int width,
-                    float multiplier, gpu_stream stream)
+void gpu_fp8_encode(uint8_t *codes, int padded, const bf16_bits *x, int stride, int rows,
+                    int width, float multiplier, gpu_stream stream)
 {
 	if (rows)
-		encode_rows<<<rows, THREADS, 0, queue(stream)>>>(codes, padded, x, width,
-		                                                 multiplier, false);
+		encode_rows<<<rows, THREADS, 0, queue(stream)>>>(codes, padded, x, stride,
+		                                                 width, multiplier, false);
 }
 
-void gpu_fp8_encode_divided(uint8_t *codes, int padded, const bf16_bits *x, int rows,
-                            int width, float scale, gpu_stream stream)
+void gpu_fp8_encode_divided(uint8_t *codes, int padded, const bf16_bits *x, int stride,
+                            int rows, int width, float scale, gpu_stream stream)
 {
 	if (rows)
-		encode_rows<<<rows, THREADS, 0, queue(stream)>>>(codes, padded, x, width, scale,
-		                                                 true);
+		encode_rows<<<rows, THREADS, 0, queue(stream)>>>(codes, padded, x, stride,
+		                                                 width, scale, true);
 }
 
 static __global__ void decode_all(bf16_bits *out, const uint8_t *codes, int64_t n)
@@ -159,18 +159,23 @@ void gpu_fp8_to_bf16(bf16_bits *out, const uint8_t *codes, int64_t n, gpu_stream
 /* ---- score ---- */
 
 static __global__ void score_rows(double *per_row, const bf16_bits *gradient,
-                                  int gradient_stride, const float *difference,
-                                  int difference_stride, int first, int width)
+                                  int gradient_stride, struct difference difference,
+                                  int first, int width)
 {
 	__shared__ double scratch[32];
 	int64_t g = (int64_t)blockIdx.x * gradient_stride + first;
-	int64_t d = (int64_t)blockIdx.x * difference_stride + first;
-	double sum = 0;
+	int64_t d = (int64_t)blockIdx.x * difference.stride + first;
+	int64_t p = (int64_t)blockIdx.x * difference.plus_stride + first;
+	float few = 0; /* a thread adds some dozens; float64 is slow on consumer cards */
 	for (int i = threadIdx.x; i < width; i += blockDim.x) {
-		float product = value(gradient, g + i) * difference[d + i];
-		sum += (double)product * (double)product;
+		float off = difference.narrow ? value(difference.narrow, d + i)
+		                              : difference.wide[d + i];
+		if (difference.plus)
+			off += difference.plus[p + i];
+		float product = value(gradient, g + i) * off;
+		few += product * product;
 	}
-	sum = block_sum(sum, scratch);
+	double sum = block_sum((double)few, scratch);
 	if (threadIdx.x == 0)
 		per_row[blockIdx.x] = sum;
 }
@@ -189,15 +194,13 @@ static __global__ void score_samples(double *score, int score_stride, const doub
 }
 
 void gpu_score(double *score, int score_stride, double *per_row, const bf16_bits *gradient,
-               int gradient_stride, const float *difference, int difference_stride,
-               int first, int width, int rows, const int32_t *starts, int samples,
-               gpu_stream stream)
+               int gradient_stride, const struct difference *difference, int first,
+               int width, int rows, const int32_t *starts, int samples, gpu_stream stream)
 {
 	if (!rows)
 		return;
 	score_rows<<<rows, THREADS, 0, queue(stream)>>>(per_row, gradient, gradient_stride,
-	                                                difference, difference_stride, first,
-	                                                width);
+	                                                *difference, first, width);
 	score_samples<<<samples, THREADS, 0, queue(stream)>>>(score, score_stride, per_row,
 	                                                      starts);
 }

@@ -1,5 +1,7 @@
 /* Packing samples; see batch.h. Orders and angles come from lib/model/positions.h, the
  * same as on the CPU. */
+#include "kernels/portable.h"
+
 #include "lib/gpu/batch.h"
 
 #include <stdlib.h>
@@ -7,7 +9,7 @@
 
 #include "lib/model/positions.h"
 
-enum { TILE_ROWS = 64 };
+enum { TILE_ROWS = 64, PIECE_ALIGNMENT = 256 };
 
 static int patch_rows(const struct sample *s)
 {
@@ -36,19 +38,62 @@ static int text_rows(const struct sample *s)
 	return s->tokens;
 }
 
-static bool take_rows(struct tower_rows *t, arena *memory, int rows, int samples, int segments,
-                      int head_dim, error *err)
+/* ---- where the arrays lie ---- */
+
+/* Takes the next piece of the stretch at base; with base NULL only counts. */
+static void *lay(char *base, size_t *used, size_t count, size_t size)
 {
-	size_t angles = (size_t)rows * (size_t)(head_dim / 2);
-	/* A segment's last tile may be a short one, so there are at most this many. */
-	size_t tiles = (size_t)rows / TILE_ROWS + (size_t)segments + 1;
-	t->rows = rows;
-	return (t->cosine = arena_alloc(memory, angles, sizeof *t->cosine, err)) &&
-	       (t->sine = arena_alloc(memory, angles, sizeof *t->sine, err)) &&
-	       (t->starts = arena_alloc(memory, (size_t)samples + 1, sizeof *t->starts, err)) &&
-	       (t->full = arena_alloc(memory, tiles, sizeof *t->full, err)) &&
-	       (t->windows = arena_alloc(memory, tiles, sizeof *t->windows, err));
+	size_t at = *used;
+	*used += (count * size + PIECE_ALIGNMENT - 1) / PIECE_ALIGNMENT * PIECE_ALIGNMENT;
+	return base ? base + at : NULL;
 }
+
+static void lay_rows(struct tower_rows *t, char *base, size_t *used, int samples,
+                     int segments, int head_dim)
+{
+	size_t angles = (size_t)t->rows * (size_t)(head_dim / 2);
+	/* A segment's last tile may be a short one, so there are at most this many. */
+	size_t tiles = (size_t)t->rows / TILE_ROWS + (size_t)segments + 1;
+	t->cosine = lay(base, used, angles, sizeof *t->cosine);
+	t->sine = lay(base, used, angles, sizeof *t->sine);
+	t->starts = lay(base, used, (size_t)samples + 1, sizeof *t->starts);
+	t->full = lay(base, used, tiles, sizeof *t->full);
+	t->windows = lay(base, used, tiles, sizeof *t->windows);
+}
+
+/* Points every array into the stretch at base, on the host or on the device. */
+static void lay_batch(struct batch *b, const struct model_config *c, char *base)
+{
+	size_t samples = (size_t)b->samples, text = (size_t)b->text.rows;
+	size_t graded = (size_t)b->graded, used = 0;
+	size_t patches = (size_t)b->vision.rows * (size_t)c->vision.patch_values;
+	lay_rows(&b->text, base, &used, b->samples, b->samples, c->text.head_dim);
+	lay_rows(&b->vision, base, &used, b->samples, b->cells + b->samples, c->vision.head_dim);
+	b->ids = lay(base, &used, text, sizeof *b->ids);
+	b->source = lay(base, &used, text, sizeof *b->source);
+	b->cell_starts = lay(base, &used, samples + 1, sizeof *b->cell_starts);
+	b->graded_starts = lay(base, &used, samples + 1, sizeof *b->graded_starts);
+	b->graded_rows = lay(base, &used, graded, sizeof *b->graded_rows);
+	b->targets = lay(base, &used, graded, sizeof *b->targets);
+	b->graded_scale = lay(base, &used, graded, sizeof *b->graded_scale);
+	b->patches = lay(base, &used, patches, sizeof *b->patches);
+	b->bytes = used;
+}
+
+static bool make_room(void **memory, size_t *capacity, size_t bytes, error *err)
+{
+	if (bytes <= *capacity)
+		return true;
+	cudaFreeHost(*memory);
+	*memory = NULL;
+	*capacity = 0;
+	if (cudaHostAlloc(memory, bytes, cudaHostAllocDefault) != cudaSuccess)
+		return fail_memory(err, "a batch", bytes);
+	*capacity = bytes;
+	return true;
+}
+
+/* ---- filling them ---- */
 
 static void add_tiles(struct attention_tile *tiles, int *count, int begin, int end)
 {
@@ -64,7 +109,7 @@ static uint16_t to_bf16(float x)
 }
 
 /* One image: its cells in window order, its windows, its patches moved accordingly. */
-static bool pack_image(struct batch *b, const struct model *m, const struct sample *s,
+static void pack_image(struct batch *b, const struct model *m, const struct sample *s,
                        int index, int32_t *order, int32_t *windows)
 {
 	const struct vision_config *v = &m->config.vision;
@@ -85,27 +130,23 @@ static bool pack_image(struct batch *b, const struct model *m, const struct samp
 		for (size_t i = 0; i < width; i++)
 			to[i] = to_bf16(from[i]);
 	}
-	return true;
 }
 
-/* Which cell each placeholder stands for, in the packed window order. */
+/* Which row of features each placeholder takes. The n-th placeholder stands for cell n in
+ * image order; features come in window order. */
 static void pack_sources(struct batch *b, const struct model *m, const struct sample *s,
                          int index, const int32_t *order)
 {
 	int32_t *source = b->source + b->text.starts[index];
-	int cells = b->cell_starts[index + 1] - b->cell_starts[index], next = 0;
+	int first = b->cell_starts[index], cells = b->cell_starts[index + 1] - first;
+	int image = 0;
 	for (int i = 0; i < s->tokens; i++)
-		source[i] = s->ids[i] == m->config.image_token && cells ? next++ : -1;
-	/* source holds cells in image order; order says which comes when. */
-	for (int c = 0; c < cells; c++)
-		for (int i = 0; i < s->tokens; i++)
-			if (source[i] == order[c]) {
-				source[i] = -2 - (b->cell_starts[index] + c);
-				break;
-			}
-	for (int i = 0; i < s->tokens; i++)
-		if (source[i] <= -2)
-			source[i] = -2 - source[i];
+		source[i] = -1;
+	while (cells && image < s->tokens && s->ids[image] != m->config.image_token)
+		image++;
+	/* sample_build makes the placeholders one run. */
+	for (int c = 0; c < cells && image + order[c] < s->tokens; c++)
+		source[image + order[c]] = first + c;
 }
 
 static void pack_targets(struct batch *b, const struct sample *s, int index)
@@ -134,124 +175,66 @@ static void pack_text(struct batch *b, const struct model *m, const struct sampl
 	add_tiles(t->full, &t->tiles, first, first + s->tokens);
 }
 
-static bool take_batch(struct batch *b, const struct model *m,
-                       const struct sample *const *samples, int count, error *err)
+static void measure_batch(struct batch *b, const struct model *m,
+                          const struct sample *const *samples, int count)
 {
 	const struct vision_config *v = &m->config.vision;
-	int text = 0, vision = 0, graded = 0;
+	*b = (struct batch){ .samples = count };
 	for (int i = 0; i < count; i++) {
-		text += samples[i]->tokens;
-		vision += patch_rows(samples[i]);
-		graded += count_graded(samples[i]);
+		b->text.rows += samples[i]->tokens;
+		b->vision.rows += patch_rows(samples[i]);
+		b->graded += count_graded(samples[i]);
 	}
-	*b = (struct batch){ .samples = count, .graded = graded,
-		.cells = vision / (v->merge * v->merge) };
-	size_t patches = (size_t)vision * (size_t)v->patch_values;
-	return take_rows(&b->text, &b->memory, text, count, count, m->config.text.head_dim,
-	                 err) &&
-	       take_rows(&b->vision, &b->memory, vision, count, b->cells + count, v->head_dim,
-	                 err) &&
-	       (b->ids = arena_alloc(&b->memory, (size_t)text, sizeof *b->ids, err)) &&
-	       (b->source = arena_alloc(&b->memory, (size_t)text, sizeof *b->source, err)) &&
-	       (b->cell_starts = arena_alloc(&b->memory, (size_t)count + 1,
-	                                     sizeof *b->cell_starts, err)) &&
-	       (b->graded_starts = arena_alloc(&b->memory, (size_t)count + 1,
-	                                       sizeof *b->graded_starts, err)) &&
-	       (b->graded_rows = arena_alloc(&b->memory, (size_t)graded,
-	                                     sizeof *b->graded_rows, err)) &&
-	       (b->targets = arena_alloc(&b->memory, (size_t)graded, sizeof *b->targets, err)) &&
-	       (b->graded_scale = arena_alloc(&b->memory, (size_t)graded,
-	                                      sizeof *b->graded_scale, err)) &&
-	       (b->patches = arena_alloc(&b->memory, patches, sizeof *b->patches, err));
+	b->cells = b->vision.rows / (v->merge * v->merge);
 }
 
-bool batch_pack(struct batch *b, const struct model *m, const struct sample *const *samples,
-                int count, error *err)
+static void fill_batch(struct batch *b, const struct model *m,
+                       const struct sample *const *samples, int32_t *scratch)
 {
-	if (!take_batch(b, m, samples, count, err)) {
-		batch_free(b);
-		return false;
-	}
 	int group = m->config.vision.merge * m->config.vision.merge;
-	size_t scratch = (size_t)b->cells + 2 + 3 * (size_t)b->text.rows;
-	int32_t *order = arena_alloc(&b->memory, 2 * scratch, sizeof *order, err);
-	if (!order) {
-		batch_free(b);
-		return false;
-	}
-	int32_t *windows = order + b->cells + 1, *positions = order + scratch;
-	add_starts(b->text.starts, samples, count, text_rows);
-	add_starts(b->vision.starts, samples, count, patch_rows);
-	add_starts(b->graded_starts, samples, count, count_graded);
-	for (int i = 0; i <= count; i++)
+	int32_t *order = scratch, *windows = order + b->cells + 1;
+	int32_t *positions = windows + b->cells + 2;
+	add_starts(b->text.starts, samples, b->samples, text_rows);
+	add_starts(b->vision.starts, samples, b->samples, patch_rows);
+	add_starts(b->graded_starts, samples, b->samples, count_graded);
+	for (int i = 0; i <= b->samples; i++)
 		b->cell_starts[i] = b->vision.starts[i] / group;
-	for (int i = 0; i < count; i++) {
+	for (int i = 0; i < b->samples; i++) {
 		if (patch_rows(samples[i]))
 			pack_image(b, m, samples[i], i, order, windows);
 		pack_sources(b, m, samples[i], i, order);
 		pack_text(b, m, samples[i], i, positions);
 		pack_targets(b, samples[i], i);
 	}
-	return true;
 }
 
-void batch_free(struct batch *b)
+bool batch_pack(struct batch *b, const struct model *m, const struct sample *const *samples,
+                int count, void **memory, size_t *capacity, error *err)
 {
-	arena_free(&b->memory);
-	*b = (struct batch){ 0 };
-}
-
-/* ---- upload ---- */
-
-/* Copies one array into the arena; the queue keeps the order, and the host memory stays
- * until the batch's results were waited for. */
-static bool send(struct gpu_model *g, void *to_pointer, const void *from, size_t bytes,
-                 error *err)
-{
-	void *to = arena_take(g, bytes, 1);
-	if (!to)
-		return arena_ok(g, err);
-	cudaError_t status = cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice,
-	                                     g->device.stream);
-	if (status != cudaSuccess)
-		return fail(err, EXIT_ENVIRONMENT, "%s: upload: %s", g->device.name,
-		            cudaGetErrorString(status));
-	memcpy(to_pointer, &to, sizeof to);
-	return true;
-}
-
-static bool send_rows(struct gpu_model *g, struct tower_rows *to,
-                      const struct tower_rows *from, int samples, int head_dim, error *err)
-{
-	size_t angles = (size_t)from->rows * (size_t)(head_dim / 2) * sizeof(float);
-	*to = *from;
-	return send(g, &to->cosine, from->cosine, angles, err) &&
-	       send(g, &to->sine, from->sine, angles, err) &&
-	       send(g, &to->starts, from->starts, ((size_t)samples + 1) * sizeof *to->starts,
-	            err) &&
-	       send(g, &to->full, from->full, (size_t)from->tiles * sizeof *to->full, err) &&
-	       send(g, &to->windows, from->windows,
-	            (size_t)from->window_tiles * sizeof *to->windows, err);
+	measure_batch(b, m, samples, count);
+	lay_batch(b, &m->config, NULL);
+	size_t scratch = 2 * (size_t)b->cells + 3 + 3 * (size_t)b->text.rows;
+	int32_t *orders = malloc(scratch * sizeof *orders);
+	bool ok = (orders || fail_memory(err, "orders", scratch * sizeof *orders)) &&
+	          make_room(memory, capacity, b->bytes, err);
+	if (ok) {
+		lay_batch(b, &m->config, *memory);
+		fill_batch(b, m, samples, orders);
+	}
+	free(orders);
+	return ok;
 }
 
 bool batch_upload(struct batch *device, const struct batch *host, struct gpu_model *g,
                   error *err)
 {
-	const struct model_config *c = &g->model->config;
-	size_t text = (size_t)host->text.rows, graded = (size_t)host->graded;
-	size_t patches = (size_t)host->vision.rows * (size_t)c->vision.patch_values;
-	size_t starts = ((size_t)host->samples + 1) * sizeof(int32_t);
+	char *base = arena_take(g, host->bytes, 1);
+	if (!base)
+		return arena_ok(g, err);
 	*device = *host;
-	device->memory = (arena){ 0 };
-	return send_rows(g, &device->text, &host->text, host->samples, c->text.head_dim, err) &&
-	       send_rows(g, &device->vision, &host->vision, host->samples, c->vision.head_dim,
-	                 err) &&
-	       send(g, &device->ids, host->ids, text * sizeof *host->ids, err) &&
-	       send(g, &device->source, host->source, text * sizeof *host->source, err) &&
-	       send(g, &device->cell_starts, host->cell_starts, starts, err) &&
-	       send(g, &device->graded_starts, host->graded_starts, starts, err) &&
-	       send(g, &device->graded_rows, host->graded_rows, graded * sizeof(int32_t), err) &&
-	       send(g, &device->targets, host->targets, graded * sizeof(int32_t), err) &&
-	       send(g, &device->graded_scale, host->graded_scale, graded * sizeof(float), err) &&
-	       send(g, &device->patches, host->patches, patches * sizeof *host->patches, err);
+	lay_batch(device, &g->model->config, base);
+	cudaError_t status = cudaMemcpyAsync(base, host->text.cosine, host->bytes,
+	                                     cudaMemcpyHostToDevice, g->device.stream);
+	return status == cudaSuccess || fail(err, EXIT_ENVIRONMENT, "%s: upload: %s",
+	                                     g->device.name, cudaGetErrorString(status));
 }

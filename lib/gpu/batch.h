@@ -18,21 +18,23 @@ struct batch {
 	int samples, cells, graded;
 	struct tower_rows text, vision;
 	int32_t *ids;          /* [text rows] */
-	int32_t *source;       /* [text rows]: the row of features, or -1; NULL: no image */
+	int32_t *source;       /* [text rows]: the row of features, or -1 */
 	int32_t *cell_starts;  /* [samples + 1]: cells of each sample */
 	int32_t *graded_rows;  /* [graded]: the row whose prediction is graded */
 	int32_t *targets;      /* [graded] */
 	int32_t *graded_starts; /* [samples + 1] */
 	float *graded_scale;   /* [graded]: 1 / the sample's graded tokens */
 	bf16_bits *patches;    /* [vision rows][patch_values], in window order */
-	arena memory;
+	size_t bytes;          /* of all the arrays, which lie in one stretch */
 };
 
+/* Packs into the page-locked memory at *memory (grown as needed; the caller frees it
+ * with cudaFreeHost). */
 bool batch_pack(struct batch *b, const struct model *m, const struct sample *const *samples,
-                int count, error *err);
-void batch_free(struct batch *b);
+                int count, void **memory, size_t *capacity, error *err);
 
-/* The same on the device, in the model's arena. */
+/* The same on the device, in the model's arena: one copy, queued. The host's arrays must
+ * stay until it is done. */
 bool batch_upload(struct batch *device, const struct batch *host, struct gpu_model *g,
                   error *err);
 

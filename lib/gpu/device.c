@@ -91,16 +91,18 @@ size_t device_free_bytes(void)
 
 bool device_wait(struct device *d, error *err)
 {
-	cudaError_t status = cudaStreamSynchronize(d->stream);
+	return device_check(d, cudaStreamSynchronize(d->stream), err);
+}
+
+bool device_check(struct device *d, cudaError_t status, error *err)
+{
 	cudaError_t last = cudaGetLastError();
 	if (d->blas_trouble != CUBLAS_STATUS_SUCCESS)
 		return fail(err, EXIT_ENVIRONMENT, "%s: cuBLASLt: status %d", d->name,
 		            (int)d->blas_trouble);
-	if (d->trouble != cudaSuccess)
-		return fail_cuda(err, d->trouble, d->name);
-	if (status != cudaSuccess)
-		return fail_cuda(err, status, d->name);
-	return last == cudaSuccess || fail_cuda(err, last, d->name);
+	if (status == cudaSuccess)
+		status = last;
+	return status == cudaSuccess || fail_cuda(err, status, d->name);
 }
 
 /* ---- products ----
@@ -111,7 +113,9 @@ bool device_wait(struct device *d, error *err)
 /* What a product is made of; also tells plans apart. */
 enum product_kind {
 	KIND_BF16, KIND_BF16_BIAS, KIND_SUM, KIND_SUM_BIAS, KIND_FLOAT, KIND_FLOAT_BIAS,
-	KIND_BACKWARD, KIND_BACKWARD_FLOAT, KIND_FP8_SUM
+	KIND_BACKWARD, KIND_BACKWARD_FLOAT, KIND_CODES_WIDE, KIND_CODES_WIDE_BIAS,
+	KIND_CODES_NARROW, KIND_CODES_NARROW_BIAS, KIND_FP8_WIDE, KIND_FP8_WIDE_BIAS,
+	KIND_FP8_NARROW, KIND_FP8_NARROW_BIAS
 };
 
 struct product {
@@ -140,12 +144,13 @@ static void note(struct device *d, cublasStatus_t status)
 static void make_layouts(struct device *d, const struct product *p, int n, struct layouts *l)
 {
 	cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
-	cudaDataType_t bias_type = p->out_type;
+	/* As wide as the result, but for FP8, which knows BF16 alone. */
+	cudaDataType_t bias_type = p->in_type == CUDA_R_8F_E4M3 ? CUDA_R_16BF : p->out_type;
 	int8_t slow = 0;
 	note(d, cublasLtMatmulDescCreate(&l->operation, CUBLAS_COMPUTE_32F, CUDA_R_32F));
 	note(d, cublasLtMatmulDescSetAttribute(l->operation, CUBLASLT_MATMUL_DESC_TRANSA,
 	                                       &p->weight_op, sizeof p->weight_op));
-	if (p->kind == KIND_FP8_SUM)
+	if (p->in_type == CUDA_R_8F_E4M3)
 		note(d, cublasLtMatmulDescSetAttribute(l->operation,
 		                                       CUBLASLT_MATMUL_DESC_FAST_ACCUM, &slow,
 		                                       sizeof slow));
@@ -301,34 +306,39 @@ void product_backward_float(struct device *d, float *dx, const bf16_bits *dy,
 	run_product(d, &p);
 }
 
-void product_negative(struct device *d, float *difference, int stride, const bf16_bits *x,
-                      const bf16_bits *weight, int rows, int out, int in)
+/* difference = scale * codes weight_codes^T + bias - before */
+static void run_perturbed(struct device *d, const struct perturbed *q, struct product *p,
+                          bool fp8, float scale)
 {
-	struct product p = describe(KIND_FLOAT, x, weight, difference, rows, out, in);
-	p.out_ld = stride;
-	p.alpha = -1;
-	run_product(d, &p);
+	static const enum product_kind kinds[2][2][2] = {
+		{ { KIND_CODES_WIDE, KIND_CODES_WIDE_BIAS },
+		  { KIND_CODES_NARROW, KIND_CODES_NARROW_BIAS } },
+		{ { KIND_FP8_WIDE, KIND_FP8_WIDE_BIAS },
+		  { KIND_FP8_NARROW, KIND_FP8_NARROW_BIAS } },
+	};
+	bool narrow = q->narrow != NULL;
+	p->kind = kinds[fp8][narrow][q->bias != NULL];
+	p->in_type = fp8 ? CUDA_R_8F_E4M3 : CUDA_R_16BF;
+	p->out_type = narrow ? CUDA_R_16BF : CUDA_R_32F;
+	p->y = narrow ? (void *)q->narrow : (void *)q->wide;
+	p->before = narrow ? (const void *)q->narrow_before : (const void *)q->wide_before;
+	p->bias = q->bias;
+	p->out_ld = q->stride;
+	p->alpha = scale;
+	p->beta = -1;
+	run_product(d, p);
 }
 
-void product_fp8_add(struct device *d, float *difference, int stride, const uint8_t *codes,
-                     const uint8_t *weight_codes, float scale, int rows, int out, int in)
+void product_fp8(struct device *d, const struct perturbed *q, const uint8_t *codes,
+                 const uint8_t *weight_codes, float scale, int rows, int out, int in)
 {
-	struct product p = describe(KIND_FP8_SUM, codes, weight_codes, difference, rows, out,
-	                            in);
-	p.in_type = CUDA_R_8F_E4M3;
-	p.out_ld = stride;
-	p.alpha = scale;
-	p.beta = 1;
-	run_product(d, &p);
+	struct product p = describe(KIND_BF16, codes, weight_codes, NULL, rows, out, in);
+	run_perturbed(d, q, &p, true, scale);
 }
 
-void product_bf16_add(struct device *d, float *difference, int stride,
-                      const bf16_bits *codes, const bf16_bits *weight_codes, float scale,
-                      int rows, int out, int in)
+void product_codes(struct device *d, const struct perturbed *q, const bf16_bits *codes,
+                   const bf16_bits *weight_codes, float scale, int rows, int out, int in)
 {
-	struct product p = describe(KIND_SUM, codes, weight_codes, difference, rows, out, in);
-	p.out_ld = stride;
-	p.alpha = scale;
-	p.beta = 1;
-	run_product(d, &p);
+	struct product p = describe(KIND_BF16, codes, weight_codes, NULL, rows, out, in);
+	run_perturbed(d, q, &p, false, scale);
 }

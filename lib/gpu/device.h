@@ -36,7 +36,6 @@ struct device {
 	struct product_plan *plans;
 	int plan_count;
 	int most_rows; /* that any product will have */
-	cudaError_t trouble; /* the first error of a call that cannot return one */
 	cublasStatus_t blas_trouble;
 };
 
@@ -50,6 +49,9 @@ size_t device_free_bytes(void);
 
 /* Waits for the queue; fails if anything since the last call did. */
 bool device_wait(struct device *d, error *err);
+
+/* Fails if `status`, or anything queued so far, did. */
+bool device_check(struct device *d, cudaError_t status, error *err);
 
 /* ---- products; x[rows][in] and y[rows][out] row by row ---- */
 
@@ -66,24 +68,31 @@ void product_add(struct device *d, float *sum, const float *before, const bf16_b
 void product_float(struct device *d, float *y, const bf16_bits *x, const bf16_bits *weight,
                    const float *bias, int rows, int out, int in);
 
-/* dx[rows][in] = dy[rows][out] weight[out][in], in BF16 or in float32. */
+/* dx[rows][in] = dy[rows][out] weight[out][in], in BF16 or in float32. In all products
+ * `in` is the width of the rows of x and weight in memory, padding included. */
 void product_backward(struct device *d, bf16_bits *dx, const bf16_bits *dy,
                       const bf16_bits *weight, int rows, int out, int in);
 void product_backward_float(struct device *d, float *dx, const bf16_bits *dy,
                             const bf16_bits *weight, int rows, int out, int in);
 
-/* difference (float32, rows stride apart) = -(x weight^T): the first half of a
- * perturbation; x may be BF16 values of codes. */
-void product_negative(struct device *d, float *difference, int stride, const bf16_bits *x,
-                      const bf16_bits *weight, int rows, int out, int in);
+/* What a perturbation compares with: difference = scale * (codes weight_codes^T) + bias -
+ * before. In BF16 all round (`narrow`), or in float32 (`wide`): a residual stream from
+ * which the caller's score adds back what the layer was added to. */
+struct perturbed {
+	bf16_bits *narrow;
+	const bf16_bits *narrow_before;
+	float *wide;
+	const float *wide_before;
+	const void *bias; /* as wide as the difference, for product_fp8 BF16; NULL: none */
+	int stride;       /* of difference and before */
+};
 
-/* difference += scale * (codes weight_codes^T), in FP8 (in: a multiple of 16) or with
- * both given as BF16 values. No fast accumulation: the difference is small. */
-void product_fp8_add(struct device *d, float *difference, int stride, const uint8_t *codes,
-                     const uint8_t *weight_codes, float scale, int rows, int out, int in);
-void product_bf16_add(struct device *d, float *difference, int stride,
-                      const bf16_bits *codes, const bf16_bits *weight_codes, float scale,
-                      int rows, int out, int in);
+/* codes in FP8 (in: a multiple of 16), without fast accumulation, since the difference
+ * is small; or their values in BF16. */
+void product_fp8(struct device *d, const struct perturbed *p, const uint8_t *codes,
+                 const uint8_t *weight_codes, float scale, int rows, int out, int in);
+void product_codes(struct device *d, const struct perturbed *p, const bf16_bits *codes,
+                   const bf16_bits *weight_codes, float scale, int rows, int out, int in);
 
 #ifdef __cplusplus
 }

@@ -39,17 +39,26 @@ bool gpu_weight_amaxes(struct gpu_model *g, float *amax, error *err);
 bool gpu_quantise(struct gpu_model *g, const struct gpu_quantisation *quantisation,
                   error *err);
 
+/* Sets the rest of device memory aside for batches: call when the weights (and codes) are
+ * there. memory_limit bounds everything taken on the device; 0: what is free. */
+bool gpu_take_arena(struct gpu_model *g, size_t memory_limit, error *err);
+
 /* How many of samples[0..count) fit one batch, at least 1. */
 int gpu_batch_fits(const struct gpu_model *g, const struct sample *const *samples, int count,
                    bool gradient);
 
-/* amax[sample][linear_count]: the largest input of every linear; 0 where nothing ran. */
-bool gpu_calibrate(struct gpu_model *g, const struct sample *const *samples, int count,
-                   float *amax, error *err);
+enum gpu_work { GPU_CALIBRATE, GPU_SCORE };
 
-/* score[sample][linear_count] and loss[sample]. */
-bool gpu_score_batch(struct gpu_model *g, const struct sample *const *samples, int count,
-                     double *score, double *loss, error *err);
+/* Queues a batch and returns while the device works; the samples may be freed then.
+ * GPU_SLOTS batches can be under way, each in a slot of its own. */
+enum { GPU_SLOTS = 2 };
+bool gpu_submit(struct gpu_model *g, int slot, enum gpu_work work,
+                const struct sample *const *samples, int count, error *err);
+
+/* Waits for the slot's batch. values[sample][linear_count]: after GPU_CALIBRATE the largest
+ * input of every linear (0 where nothing ran), after GPU_SCORE its score; loss[sample]
+ * (0 after GPU_CALIBRATE). */
+bool gpu_collect(struct gpu_model *g, int slot, double *values, double *loss, error *err);
 
 /* Peak device memory so far, and the arithmetic done, for benches. */
 struct gpu_counts {

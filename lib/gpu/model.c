@@ -92,6 +92,28 @@ static bool upload_norm(struct gpu_model *g, bf16_bits **to, const float *from, 
 
 /* ---- matrices ---- */
 
+/* A tensor's rows into the matrix, from row `first` on, spread where rows are padded. */
+static bool upload_rows(struct gpu_model *g, struct matrix *x, int first,
+                        const struct tensor *t, error *err)
+{
+	bf16_bits *to = x->weight + (size_t)first * (size_t)x->row;
+	if (x->row == x->in)
+		return upload_tensor(g, to, t, err);
+	size_t rows = (size_t)t->elements / (size_t)x->in;
+	bf16_bits *packed = device_alloc(&g->device, (size_t)t->elements * sizeof *packed,
+	                                 "a weight in transit", err);
+	bool ok = packed && upload_tensor(g, packed, t, err);
+	if (ok) {
+		cudaMemsetAsync(to, 0, rows * (size_t)x->row * sizeof *to, g->device.stream);
+		cudaMemcpy2DAsync(to, (size_t)x->row * sizeof *to, packed,
+		                  (size_t)x->in * sizeof *to, (size_t)x->in * sizeof *to, rows,
+		                  cudaMemcpyDeviceToDevice, g->device.stream);
+		ok = device_wait(&g->device, err);
+	}
+	cudaFree(packed);
+	return ok;
+}
+
 static bool upload_matrix(struct gpu_model *g, struct matrix *x, const int *members,
                           int member_count, error *err)
 {
@@ -104,9 +126,10 @@ static bool upload_matrix(struct gpu_model *g, struct matrix *x, const int *memb
 		x->width[i] = linears[members[i]].out;
 		x->out += linears[members[i]].out;
 	}
+	x->row = (x->in + 7) / 8 * 8;
 	x->padded_out = round_16(x->out);
 	x->padded_in = round_16(x->in);
-	x->weight = take_owned(g, (size_t)x->out * (size_t)x->in * sizeof *x->weight,
+	x->weight = take_owned(g, (size_t)x->out * (size_t)x->row * sizeof *x->weight,
 	                       linears[members[0]].name, err);
 	if (x->weight && bias) {
 		x->bias = take_owned(g, (size_t)x->out * sizeof *x->bias, "a bias", err);
@@ -117,8 +140,7 @@ static bool upload_matrix(struct gpu_model *g, struct matrix *x, const int *memb
 		return false;
 	for (int i = 0; i < member_count; i++) {
 		const struct linear *l = &linears[members[i]];
-		if (!upload_tensor(g, x->weight + (size_t)x->first[i] * (size_t)x->in, l->tensor,
-		                   err) ||
+		if (!upload_rows(g, x, x->first[i], l->tensor, err) ||
 		    (bias && (!upload_floats(g, x->bias + x->first[i], l->bias, (size_t)l->out, err) ||
 		              !copy_up(g, x->bias_float + x->first[i], l->bias,
 		                       (size_t)l->out * sizeof *l->bias, err))))
@@ -179,7 +201,7 @@ static bool upload_all(struct gpu_model *g, error *err)
 	if (!t->tied_head)
 		return upload_matrix(g, &g->head, &p->head, 1, err);
 	/* A tied head is the embedding; it is never scored. */
-	g->head = (struct matrix){ .out = t->vocab, .in = t->hidden, .weight = g->embedding,
+	g->head = (struct matrix){ .out = t->vocab, .in = t->hidden, .row = t->hidden, .weight = g->embedding,
 		.member_count = 1, .members = { p->head }, .width = { t->vocab } };
 	return true;
 }
@@ -253,6 +275,12 @@ void gpu_model_close(struct gpu_model *g)
 {
 	if (!g)
 		return;
+	for (int i = 0; i < GPU_SLOTS; i++) {
+		cudaFreeHost(g->slots[i].packed);
+		cudaFreeHost(g->slots[i].results);
+		if (g->slots[i].done)
+			cudaEventDestroy(g->slots[i].done);
+	}
 	for (int i = 0; i < g->owned_count; i++)
 		cudaFree(g->owned[i]);
 	cudaFree(g->arena);
@@ -280,8 +308,8 @@ bool gpu_weight_amaxes(struct gpu_model *g, float *amax, error *err)
 		const struct matrix *x = g->matrices[i];
 		for (int m = 0; m < x->member_count; m++)
 			gpu_weight_amax(device + SCRATCH + x->members[m], device,
-			                x->weight + (size_t)x->first[m] * (size_t)x->in,
-			                (int64_t)x->width[m] * x->in, g->device.stream);
+			                x->weight + (size_t)x->first[m] * (size_t)x->row,
+			                (int64_t)x->width[m] * x->row, g->device.stream);
 	}
 	cudaMemcpyAsync(amax, device + SCRATCH, (size_t)g->model->linear_count * sizeof *amax,
 	                cudaMemcpyDeviceToHost, g->device.stream);
@@ -307,14 +335,14 @@ static bool quantise_matrix(struct gpu_model *g, struct matrix *x,
 	for (int m = 0; m < x->member_count; m++) {
 		const struct gpu_quantisation *q = &quantisation[x->members[m]];
 		uint8_t *codes = x->codes + (size_t)x->first[m] * (size_t)x->padded_in;
-		const bf16_bits *weight = x->weight + (size_t)x->first[m] * (size_t)x->in;
+		const bf16_bits *weight = x->weight + (size_t)x->first[m] * (size_t)x->row;
 		x->weight_scale[m] = q->weight_scale;
 		x->one_scale = x->one_scale && q->weight_scale == first->weight_scale;
 		if (q->divide)
-			gpu_fp8_encode_divided(codes, x->padded_in, weight, x->width[m], x->in,
-			                       q->weight_scale, g->device.stream);
+			gpu_fp8_encode_divided(codes, x->padded_in, weight, x->row, x->width[m],
+			                       x->in, q->weight_scale, g->device.stream);
 		else
-			gpu_fp8_encode(codes, x->padded_in, weight, x->width[m], x->in,
+			gpu_fp8_encode(codes, x->padded_in, weight, x->row, x->width[m], x->in,
 			               1.0f / q->weight_scale, g->device.stream);
 	}
 	return true;

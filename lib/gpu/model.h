@@ -11,8 +11,10 @@ enum { MOST_MEMBERS = 3 };
 /* Linears that share an input, as one matrix: their rows lie one below the other. */
 struct matrix {
 	int out, in;
+	int row;                   /* numbers a row of weights and inputs takes: `in` rounded
+	                              up so that rows are 16 bytes apart, zeros behind */
 	int padded_out, padded_in; /* multiples of 16, for FP8 */
-	bf16_bits *weight;         /* [out][in] */
+	bf16_bits *weight;         /* [out][row] */
 	bf16_bits *bias;           /* [out], or NULL */
 	float *bias_float;         /* the same for products that end in float32 */
 	int member_count;
@@ -37,6 +39,17 @@ struct gpu_tower {
 	struct gpu_block *blocks;
 };
 
+/* A batch under way, and where its results arrive. */
+struct gpu_slot {
+	void *packed, *results; /* page-locked */
+	size_t packed_bytes, results_bytes;
+	enum gpu_work work;
+	int samples, graded;
+	int *graded_starts; /* [samples + 1], into packed */
+	cudaEvent_t done;
+	bool busy;
+};
+
 struct gpu_model {
 	const struct model *model;
 	struct device device;
@@ -50,14 +63,12 @@ struct gpu_model {
 	size_t arena_bytes, arena_used, arena_peak;
 	size_t weight_bytes;
 	double flops;
+	struct gpu_slot slots[GPU_SLOTS];
 	struct matrix **matrices; /* all of them, for walking */
 	int matrix_count;
 	void **owned; /* device memory to free */
 	int owned_count, owned_room;
 };
-
-/* The rest of device memory, up to the limit, becomes the arena. */
-bool gpu_take_arena(struct gpu_model *g, size_t memory_limit, error *err);
 
 /* Pieces of the arena, aligned to 256 bytes; NULL when it is full, which is told once, by
  * arena_ok. arena_reset starts a batch. */

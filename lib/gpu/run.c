@@ -11,9 +11,11 @@
 #include "lib/gpu/batch.h"
 
 /* What a layer keeps for its backward pass. */
+enum { MOST_SAMPLES = 16 }; /* of a batch: beyond, the products do not get faster */
+
 struct layer_tape {
 	float *input, *middle;   /* [rows][hidden] */
-	bf16_bits *qkv;          /* [rows][q + 2 kv] */
+	bf16_bits *qkv;          /* [rows][q + 2 kv], before the rotary embedding */
 	bf16_bits *attended;     /* [rows][q] */
 	float *lse;              /* [rows][heads] */
 	bf16_bits *gate_up;      /* [rows][2 * intermediate] */
@@ -26,12 +28,14 @@ struct tower_pass {
 	struct layer_tape *tapes;      /* [depth]; host array */
 	float *output;                 /* [rows][hidden], of the last layer */
 	int q_width, kv_width, qkv_width;
+	int active_row; /* of the down projection's input, padding included */
 
 	/* Scratch, shared by all layers. */
+	bf16_bits *turned;  /* [rows][q + 2 kv]: qkv after the rotary embedding */
 	bf16_bits *normed;  /* [rows][hidden] */
-	bf16_bits *active;  /* [rows][intermediate] */
+	bf16_bits *active;  /* [rows][intermediate, padded] */
 	bf16_bits *narrow;  /* [rows][hidden]: BF16 of a gradient */
-	bf16_bits *dqkv, *dattended;
+	bf16_bits *dqkv, *dattended, *dgate_up;
 	float *dnormed;     /* [rows][hidden] */
 	float *delta;       /* [rows][heads] */
 };
@@ -51,7 +55,8 @@ struct run_state {
 	/* Scratch of a perturbation. */
 	uint8_t *codes;
 	bf16_bits *wide_codes, *wide_weight; /* codes as BF16, where there is no FP8 */
-	float *difference;
+	float *difference; /* or BF16 */
+	int perturbed_rows;
 };
 
 /* ---- measuring a matrix ---- */
@@ -61,56 +66,95 @@ static void observe(struct run_state *r, const struct matrix *x, const bf16_bits
 {
 	if (r->gradient || !rows)
 		return;
-	for (int m = 0; m < x->member_count; m++)
-		if (m == 0)
-			gpu_amax(r->amax + x->members[0], r->linear_count, r->per_row, input, rows,
-			         x->in, starts, r->samples, r->g->device.stream);
+	gpu_amax(r->amax + x->members[0], r->linear_count, r->per_row, input, x->row, rows, x->in,
+	         starts, r->samples, r->g->device.stream);
 }
 
-/* difference = Q(x) Q(W)^T - x W^T */
+/* What a layer gave, for the perturbed product to be held against: BF16 numbers, or a
+ * float32 sum and what it was added to. */
+struct plain_output {
+	const bf16_bits *narrow; /* [rows][out] */
+	const float *sum, *addend;
+};
+
+/* One scale for the whole matrix, FP8 products. The padded rows of the codes would write
+ * behind the matrix, so only real columns are asked for where out is aligned. */
 static void perturb_native(struct run_state *r, const struct matrix *x,
-                           const bf16_bits *input, int rows)
+                           const struct perturbed *q)
 {
-	struct device *d = &r->g->device;
-	product_negative(d, r->difference, x->padded_out, input, x->weight, rows, x->out, x->in);
-	gpu_fp8_encode(r->codes, x->padded_in, input, rows, x->in, x->input_encode, d->stream);
-	product_fp8_add(d, r->difference, x->padded_out, r->codes, x->codes,
-	                x->weight_scale[0] * x->input_decode, rows, x->padded_out,
-	                x->padded_in);
+	product_fp8(&r->g->device, q, r->codes, x->codes,
+	            x->weight_scale[0] * x->input_decode, r->perturbed_rows, x->out,
+	            x->padded_in);
 }
 
-/* Codes are exact in BF16, and so are their products' inputs; each member may have a
- * scale of its own. */
-static void perturb_wide(struct run_state *r, const struct matrix *x, const bf16_bits *input,
-                         int rows)
+/* Codes are exact in BF16; each member may have a scale of its own. */
+static void perturb_wide(struct run_state *r, const struct matrix *x,
+                         const struct perturbed *q)
 {
 	struct device *d = &r->g->device;
-	product_negative(d, r->difference, x->padded_out, input, x->weight, rows, x->out, x->in);
-	gpu_fp8_encode(r->codes, x->padded_in, input, rows, x->in, x->input_encode, d->stream);
-	gpu_fp8_to_bf16(r->wide_codes, r->codes, (int64_t)rows * x->padded_in, d->stream);
+	gpu_fp8_to_bf16(r->wide_codes, r->codes, (int64_t)r->perturbed_rows * x->padded_in,
+	                d->stream);
 	gpu_fp8_to_bf16(r->wide_weight, x->codes, (int64_t)x->padded_out * x->padded_in,
 	                d->stream);
-	for (int m = 0; m < x->member_count; m++)
-		product_bf16_add(d, r->difference + x->first[m], x->padded_out, r->wide_codes,
-		                 r->wide_weight + (size_t)x->first[m] * (size_t)x->padded_in,
-		                 x->weight_scale[m] * x->input_decode, rows, x->width[m],
-		                 x->padded_in);
+	for (int m = 0; m < x->member_count; m++) {
+		struct perturbed part = *q;
+		int first = x->first[m];
+		if (part.narrow) {
+			part.narrow += first;
+			part.narrow_before += first;
+		} else {
+			part.wide += first;
+			part.wide_before += first;
+		}
+		if (part.bias)
+			part.bias = part.narrow ? (const void *)((const bf16_bits *)part.bias + first)
+			                        : (const void *)((const float *)part.bias + first);
+		product_codes(d, &part, r->wide_codes,
+		              r->wide_weight + (size_t)first * (size_t)x->padded_in,
+		              x->weight_scale[m] * x->input_decode, r->perturbed_rows, x->width[m],
+		              x->padded_in);
+	}
+}
+
+/* FP8 products want rows 16 bytes apart; the inner side is padded to that. */
+static bool can_run_native(const struct run_state *r, const struct matrix *x)
+{
+	return r->g->native_fp8 && x->one_scale && x->out % 8 == 0;
 }
 
 static void weigh(struct run_state *r, const struct matrix *x, const bf16_bits *input,
-                  const bf16_bits *gradient, int rows, const int32_t *starts)
+                  const struct plain_output *plain, const bf16_bits *gradient, int rows,
+                  const int32_t *starts)
 {
 	if (!x->scored || !rows)
 		return;
-	if (r->g->native_fp8 && x->one_scale)
-		perturb_native(r, x, input, rows);
+	bool native = can_run_native(r, x);
+	struct perturbed q = { .stride = x->out };
+	struct difference off = { .stride = x->out, .plus_stride = x->out };
+	if (plain->narrow) {
+		q.narrow = (bf16_bits *)r->difference;
+		q.narrow_before = plain->narrow;
+		q.bias = x->bias;
+		off.narrow = q.narrow;
+	} else {
+		q.wide = r->difference;
+		q.wide_before = plain->sum;
+		q.bias = native ? (const void *)x->bias : (const void *)x->bias_float;
+		off.wide = q.wide;
+		off.plus = plain->addend;
+	}
+	r->perturbed_rows = rows;
+	gpu_fp8_encode(r->codes, x->padded_in, input, x->row, rows, x->in, x->input_encode,
+	               r->g->device.stream);
+	if (native)
+		perturb_native(r, x, &q);
 	else
-		perturb_wide(r, x, input, rows);
+		perturb_wide(r, x, &q);
 	for (int m = 0; m < x->member_count; m++)
 		gpu_score(r->score + x->members[m], r->linear_count, (double *)r->per_row, gradient,
-		          x->out, r->difference, x->padded_out, x->first[m], x->width[m], rows,
-		          starts, r->samples, r->g->device.stream);
-	r->g->flops += 4.0 * rows * x->out * x->in;
+		          x->out, &off, x->first[m], x->width[m], rows, starts, r->samples,
+		          r->g->device.stream);
+	r->g->flops += 2.0 * rows * x->out * x->in;
 }
 
 static void count_product(struct gpu_model *g, int rows, const struct matrix *x)
@@ -130,6 +174,7 @@ static bool prepare_tower(struct run_state *r, struct tower_pass *p,
 	*p = (struct tower_pass){ .g = g, .tower = tower, .rows = rows,
 		.q_width = t->heads * t->head_dim, .kv_width = t->kv_heads * t->head_dim };
 	p->qkv_width = p->q_width + 2 * p->kv_width;
+	p->active_row = tower->blocks[0].down.row;
 	p->tapes = calloc((size_t)t->depth, sizeof *p->tapes);
 	if (!p->tapes)
 		return fail_memory(err, "tapes", (size_t)t->depth * sizeof *p->tapes);
@@ -148,11 +193,13 @@ static bool prepare_tower(struct run_state *r, struct tower_pass *p,
 	}
 	p->output = r->gradient ? arena_take(g, n * hidden, sizeof(float)) : p->tapes[0].input;
 	p->normed = arena_take(g, n * hidden, sizeof(bf16_bits));
-	p->active = arena_take(g, n * (size_t)t->intermediate, sizeof(bf16_bits));
+	p->active = arena_take(g, n * (size_t)p->active_row, sizeof(bf16_bits));
+	p->turned = arena_take(g, n * (size_t)p->qkv_width, sizeof(bf16_bits));
 	if (r->gradient) {
 		p->narrow = arena_take(g, n * hidden, sizeof(bf16_bits));
 		p->dqkv = arena_take(g, n * (size_t)p->qkv_width, sizeof(bf16_bits));
 		p->dattended = arena_take(g, n * (size_t)p->q_width, sizeof(bf16_bits));
+		p->dgate_up = arena_take(g, n * 2 * (size_t)t->intermediate, sizeof(bf16_bits));
 		p->dnormed = arena_take(g, n * hidden, sizeof(float));
 		p->delta = arena_take(g, n * (size_t)t->heads, sizeof(float));
 	}
@@ -176,6 +223,14 @@ static const struct attention_tile *tiles_of(const struct tower_pass *p,
 	return full ? p->rows->full : p->rows->windows;
 }
 
+/* q, k and v of the layer after the rotary embedding, for the attention to read. */
+static void turn_heads(struct run_state *r, struct tower_pass *p, const struct layer_tape *tape)
+{
+	const struct tower *t = p->tower->tower;
+	gpu_rope_copy(p->turned, tape->qkv, p->qkv_width, p->rows->cosine, p->rows->sine,
+	              p->rows->rows, t->heads + t->kv_heads, t->head_dim, r->g->device.stream);
+}
+
 static void layer_forward(struct run_state *r, struct tower_pass *p, int layer, float *output)
 {
 	struct gpu_model *g = r->g;
@@ -184,29 +239,28 @@ static void layer_forward(struct run_state *r, struct tower_pass *p, int layer, 
 	const struct gpu_block *b = &p->tower->blocks[layer];
 	struct layer_tape *tape = &p->tapes[layer];
 	struct attention_shape shape = attention_of(p);
-	int rows = p->rows->rows, tile_count;
+	int rows = p->rows->rows, tile_count, k = p->q_width, v = k + p->kv_width;
 	const struct attention_tile *tiles = tiles_of(p, b, &tile_count);
 	gpu_rmsnorm_forward(p->normed, tape->input, b->norm1, rows, t->hidden, t->eps, d->stream);
 	observe(r, &b->qkv, p->normed, rows, p->rows->starts);
 	product_forward(d, tape->qkv, p->qkv_width, p->normed, b->qkv.weight, b->qkv.bias, rows,
-	                b->qkv.out, b->qkv.in);
-	gpu_rope(tape->qkv, p->qkv_width, p->rows->cosine, p->rows->sine, rows,
-	         t->heads + t->kv_heads, t->head_dim, 0, d->stream);
-	gpu_attention_forward(tape->attended, tape->lse, tape->qkv, tape->qkv + p->q_width,
-	                      tape->qkv + p->q_width + p->kv_width, tiles, tile_count, &shape,
-	                      d->stream);
+	                b->qkv.out, b->qkv.row);
+	turn_heads(r, p, tape);
+	gpu_attention_forward(tape->attended, tape->lse, p->turned, p->turned + k, p->turned + v,
+	                      tiles, tile_count, &shape, d->stream);
 	observe(r, &b->o, tape->attended, rows, p->rows->starts);
-	product_add(d, tape->middle, tape->input, tape->attended, b->o.weight, b->o.bias_float, rows,
-	            b->o.out, b->o.in);
+	product_add(d, tape->middle, tape->input, tape->attended, b->o.weight, b->o.bias_float,
+	            rows, b->o.out, b->o.row);
 	gpu_rmsnorm_forward(p->normed, tape->middle, b->norm2, rows, t->hidden, t->eps,
 	                    d->stream);
 	observe(r, &b->gate_up, p->normed, rows, p->rows->starts);
 	product_forward(d, tape->gate_up, b->gate_up.out, p->normed, b->gate_up.weight,
-	                b->gate_up.bias, rows, b->gate_up.out, b->gate_up.in);
-	gpu_swiglu_forward(p->active, tape->gate_up, rows, t->intermediate, d->stream);
+	                b->gate_up.bias, rows, b->gate_up.out, b->gate_up.row);
+	gpu_swiglu_forward(p->active, p->active_row, tape->gate_up, rows, t->intermediate,
+	                   d->stream);
 	observe(r, &b->down, p->active, rows, p->rows->starts);
 	product_add(d, output, tape->middle, p->active, b->down.weight, b->down.bias_float, rows,
-	            b->down.out, b->down.in);
+	            b->down.out, b->down.row);
 	count_product(g, rows, &b->qkv);
 	count_product(g, rows, &b->o);
 	count_product(g, rows, &b->gate_up);
@@ -220,23 +274,32 @@ static void tower_forward_pass(struct run_state *r, struct tower_pass *p)
 		layer_forward(r, p, i, i + 1 < depth ? p->tapes[i + 1].input : p->output);
 }
 
+static float *output_of(struct tower_pass *p, int layer)
+{
+	return layer + 1 < p->tower->tower->depth ? p->tapes[layer + 1].input : p->output;
+}
+
 static void mlp_backward(struct run_state *r, struct tower_pass *p, int layer, float *dx)
 {
 	struct device *d = &r->g->device;
 	const struct tower *t = p->tower->tower;
 	const struct gpu_block *b = &p->tower->blocks[layer];
 	struct layer_tape *tape = &p->tapes[layer];
+	const struct plain_output down = { .sum = output_of(p, layer), .addend = tape->middle };
+	const struct plain_output gate_up = { .narrow = tape->gate_up };
 	int rows = p->rows->rows;
-	gpu_swiglu_forward(p->active, tape->gate_up, rows, t->intermediate, d->stream);
-	weigh(r, &b->down, p->active, p->narrow, rows, p->rows->starts);
-	product_backward(d, p->active, p->narrow, b->down.weight, rows, b->down.out, b->down.in);
-	gpu_swiglu_backward(tape->gate_up, p->active, tape->gate_up, rows, t->intermediate,
-	                    d->stream);
+	gpu_swiglu_forward(p->active, p->active_row, tape->gate_up, rows, t->intermediate,
+	                   d->stream);
+	weigh(r, &b->down, p->active, &down, p->narrow, rows, p->rows->starts);
+	product_backward(d, p->active, p->narrow, b->down.weight, rows, b->down.out,
+	                 b->down.row);
+	gpu_swiglu_backward(p->dgate_up, p->active, p->active_row, tape->gate_up, rows,
+	                    t->intermediate, d->stream);
 	gpu_rmsnorm_forward(p->normed, tape->middle, b->norm2, rows, t->hidden, t->eps,
 	                    d->stream);
-	weigh(r, &b->gate_up, p->normed, tape->gate_up, rows, p->rows->starts);
-	product_backward_float(d, p->dnormed, tape->gate_up, b->gate_up.weight, rows,
-	                       b->gate_up.out, b->gate_up.in);
+	weigh(r, &b->gate_up, p->normed, &gate_up, p->dgate_up, rows, p->rows->starts);
+	product_backward_float(d, p->dnormed, p->dgate_up, b->gate_up.weight, rows,
+	                       b->gate_up.out, b->gate_up.row);
 	gpu_rmsnorm_backward(dx, p->narrow, p->dnormed, tape->middle, b->norm2, rows, t->hidden,
 	                     t->eps, d->stream);
 	count_product(r->g, rows, &b->down);
@@ -251,22 +314,25 @@ static void attention_backward(struct run_state *r, struct tower_pass *p, int la
 	const struct gpu_block *b = &p->tower->blocks[layer];
 	struct layer_tape *tape = &p->tapes[layer];
 	struct attention_shape shape = attention_of(p);
+	const struct plain_output o = { .sum = tape->middle, .addend = tape->input };
+	const struct plain_output qkv = { .narrow = tape->qkv };
 	int rows = p->rows->rows, tile_count, k = p->q_width, v = k + p->kv_width;
 	const struct attention_tile *tiles = tiles_of(p, b, &tile_count);
-	weigh(r, &b->o, tape->attended, p->narrow, rows, p->rows->starts);
-	product_backward(d, p->dattended, p->narrow, b->o.weight, rows, b->o.out, b->o.in);
+	weigh(r, &b->o, tape->attended, &o, p->narrow, rows, p->rows->starts);
+	product_backward(d, p->dattended, p->narrow, b->o.weight, rows, b->o.out, b->o.row);
+	turn_heads(r, p, tape);
 	gpu_attention_backward(p->dqkv, p->dqkv + k, p->dqkv + v, p->delta, p->dattended,
-	                       tape->attended, tape->lse, tape->qkv, tape->qkv + k,
-	                       tape->qkv + v, tiles, tile_count, rows, &shape, d->stream);
+	                       tape->attended, tape->lse, p->turned, p->turned + k,
+	                       p->turned + v, tiles, tile_count, rows, &shape, d->stream);
 	gpu_rope(p->dqkv, p->qkv_width, p->rows->cosine, p->rows->sine, rows,
 	         t->heads + t->kv_heads, t->head_dim, 1, d->stream);
 	gpu_rmsnorm_forward(p->normed, tape->input, b->norm1, rows, t->hidden, t->eps, d->stream);
-	weigh(r, &b->qkv, p->normed, p->dqkv, rows, p->rows->starts);
+	weigh(r, &b->qkv, p->normed, &qkv, p->dqkv, rows, p->rows->starts);
 	count_product(r->g, rows, &b->o);
 	if (!input_wanted)
 		return;
 	product_backward_float(d, p->dnormed, p->dqkv, b->qkv.weight, rows, b->qkv.out,
-	                       b->qkv.in);
+	                       b->qkv.row);
 	gpu_rmsnorm_backward(dx, p->narrow, p->dnormed, tape->input, b->norm1, rows, t->hidden,
 	                     t->eps, d->stream);
 	count_product(r->g, rows, &b->qkv);
@@ -320,17 +386,17 @@ static void vision_forward_pass(struct run_state *r, struct merger_tape *m)
 	const int32_t *cells = b->cell_starts;
 	observe(r, &g->patch_embed, b->patches, b->vision.rows, b->vision.starts);
 	product_float(d, r->vision.tapes[0].input, b->patches, g->patch_embed.weight, NULL,
-	              b->vision.rows, g->patch_embed.out, g->patch_embed.in);
+	              b->vision.rows, g->patch_embed.out, g->patch_embed.row);
 	tower_forward_pass(r, &r->vision);
 	gpu_rmsnorm_forward(m->merged, r->vision.output, g->merger_norm, b->vision.rows,
 	                    t->hidden, t->eps, d->stream);
 	observe(r, &g->merger_in, m->merged, b->cells, cells);
 	product_forward(d, m->expanded, g->merger_in.out, m->merged, g->merger_in.weight,
-	                g->merger_in.bias, b->cells, g->merger_in.out, g->merger_in.in);
+	                g->merger_in.bias, b->cells, g->merger_in.out, g->merger_in.row);
 	gpu_gelu_forward(m->active, m->expanded, (int64_t)b->cells * g->merger_in.out, d->stream);
 	observe(r, &g->merger_out, m->active, b->cells, cells);
 	product_float(d, m->features, m->active, g->merger_out.weight, g->merger_out.bias_float,
-	              b->cells, g->merger_out.out, g->merger_out.in);
+	              b->cells, g->merger_out.out, g->merger_out.row);
 	count_product(g, b->vision.rows, &g->patch_embed);
 	count_product(g, b->cells, &g->merger_in);
 	count_product(g, b->cells, &g->merger_out);
@@ -346,19 +412,22 @@ static void vision_backward_pass(struct run_state *r, struct merger_tape *m, flo
 	int64_t wide = (int64_t)b->cells * g->merger_in.out;
 	gpu_gather_features(m->dfeatures, dtext, b->source, b->text.rows, g->merger_out.out,
 	                    d->stream);
-	weigh(r, &g->merger_out, m->active, m->dfeatures, b->cells, b->cell_starts);
+	const struct plain_output features = { .sum = m->features };
+	const struct plain_output expanded = { .narrow = m->expanded };
+	const struct plain_output embedded = { .sum = r->vision.tapes[0].input };
+	weigh(r, &g->merger_out, m->active, &features, m->dfeatures, b->cells, b->cell_starts);
 	product_backward(d, m->dactive, m->dfeatures, g->merger_out.weight, b->cells,
-	                 g->merger_out.out, g->merger_out.in);
+	                 g->merger_out.out, g->merger_out.row);
 	gpu_gelu_backward(m->dactive, m->dactive, m->expanded, wide, d->stream);
-	weigh(r, &g->merger_in, m->merged, m->dactive, b->cells, b->cell_starts);
+	weigh(r, &g->merger_in, m->merged, &expanded, m->dactive, b->cells, b->cell_starts);
 	product_backward_float(d, dmerged, m->dactive, g->merger_in.weight, b->cells,
-	                       g->merger_in.out, g->merger_in.in);
+	                       g->merger_in.out, g->merger_in.row);
 	cudaMemsetAsync(dvision, 0, (size_t)b->vision.rows * (size_t)t->hidden * sizeof(float),
 	                d->stream);
 	gpu_rmsnorm_backward(dvision, NULL, dmerged, r->vision.output, g->merger_norm,
 	                     b->vision.rows, t->hidden, t->eps, d->stream);
 	tower_backward_pass(r, &r->vision, dvision, true);
-	weigh(r, &g->patch_embed, b->patches, r->vision.narrow, b->vision.rows,
+	weigh(r, &g->patch_embed, b->patches, &embedded, r->vision.narrow, b->vision.rows,
 	      b->vision.starts);
 	count_product(g, b->cells, &g->merger_out);
 	count_product(g, b->cells, &g->merger_in);
@@ -398,7 +467,7 @@ static void take_perturbation(struct run_state *r)
 		size_t rows = rows_through(r, x);
 		codes = larger(codes, rows * (size_t)x->padded_in);
 		differences = larger(differences, rows * (size_t)x->padded_out);
-		if (!g->native_fp8 || !x->one_scale)
+		if (!can_run_native(r, x))
 			weights = larger(weights, (size_t)x->padded_out * (size_t)x->padded_in);
 	}
 	r->codes = arena_take(g, codes, 1);
@@ -451,7 +520,8 @@ static bool run_head(struct run_state *r, float *dx, float **losses, error *err)
 	product_float(d, logits, normed, g->head.weight, NULL, b->graded, vocab, hidden);
 	gpu_cross_entropy(*losses, dlogits, logits, b->targets, b->graded_scale, b->graded,
 	                  vocab, d->stream);
-	weigh(r, &g->head, normed, dlogits, b->graded, b->graded_starts);
+	const struct plain_output plain = { .sum = logits };
+	weigh(r, &g->head, normed, &plain, dlogits, b->graded, b->graded_starts);
 	product_backward_float(d, dnormed, dlogits, g->head.weight, b->graded, vocab, hidden);
 	cudaMemsetAsync(dpicked, 0, n * (size_t)hidden * sizeof *dpicked, d->stream);
 	gpu_rmsnorm_backward(dpicked, NULL, dnormed, picked, g->final_norm, b->graded, hidden,
@@ -498,54 +568,89 @@ static bool run_backward(struct run_state *r, struct merger_tape *merger, float 
 	return true;
 }
 
-static void free_run(struct run_state *r, struct batch *host)
-{
-	free(r->text.tapes);
-	free(r->vision.tapes);
-	batch_free(host);
-}
+/* ---- submitting and collecting ---- */
 
 /* All members of a matrix see the input that was observed for the first. */
-static void share_amax(const struct gpu_model *g, float *amax, int samples)
+static void share_amax(const struct gpu_model *g, double *values, int samples)
 {
+	size_t linears = (size_t)g->model->linear_count;
 	for (int i = 0; i < g->matrix_count; i++) {
 		const struct matrix *x = g->matrices[i];
 		for (int m = 1; m < x->member_count; m++)
-			for (int s = 0; s < samples; s++)
-				amax[(size_t)s * (size_t)g->model->linear_count + (size_t)x->members[m]] =
-					amax[(size_t)s * (size_t)g->model->linear_count +
-					     (size_t)x->members[0]];
+			for (size_t s = 0; s < (size_t)samples; s++)
+				values[s * linears + (size_t)x->members[m]] =
+					values[s * linears + (size_t)x->members[0]];
 	}
 }
 
-bool gpu_calibrate(struct gpu_model *g, const struct sample *const *samples, int count,
-                   float *amax, error *err)
+static bool prepare_slot(struct gpu_slot *slot, size_t bytes, error *err)
 {
-	struct batch host, device;
-	struct merger_tape merger = { 0 };
-	struct run_state r = { .g = g, .batch = &device, .samples = count,
-		.linear_count = g->model->linear_count };
-	if (!batch_pack(&host, g->model, samples, count, err))
-		return false;
-	arena_reset(g);
-	size_t bytes = (size_t)count * (size_t)r.linear_count * sizeof *amax;
-	bool ok = batch_upload(&device, &host, g, err) && run_forward(&r, &merger, err);
-	if (ok)
-		cudaMemcpyAsync(amax, r.amax, bytes, cudaMemcpyDeviceToHost, g->device.stream);
-	error late;
-	bool waited = device_wait(&g->device, &late);
-	if (ok && !waited)
-		*err = late;
-	free_run(&r, &host);
-	if (ok && waited)
-		share_amax(g, amax, count);
-	return ok && waited;
+	if (!slot->done && cudaEventCreateWithFlags(&slot->done, cudaEventDisableTiming) !=
+	                           cudaSuccess)
+		return fail(err, EXIT_ENVIRONMENT, "CUDA: cannot make an event");
+	if (bytes <= slot->results_bytes)
+		return true;
+	cudaFreeHost(slot->results);
+	slot->results = NULL;
+	slot->results_bytes = 0;
+	if (cudaHostAlloc(&slot->results, bytes, cudaHostAllocDefault) != cudaSuccess)
+		return fail_memory(err, "a batch's results", bytes);
+	slot->results_bytes = bytes;
+	return true;
 }
 
-static void mean_losses(const struct batch *host, const float *losses, double *loss)
+/* The results' way home: scores or amax first, then losses. */
+static void send_results(struct run_state *r, struct gpu_slot *slot, const float *losses)
 {
-	for (int s = 0; s < host->samples; s++) {
-		int first = host->graded_starts[s], end = host->graded_starts[s + 1];
+	size_t count = (size_t)r->samples * (size_t)r->linear_count;
+	cudaStream_t stream = r->g->device.stream;
+	if (slot->work == GPU_CALIBRATE)
+		cudaMemcpyAsync(slot->results, r->amax, count * sizeof *r->amax,
+		                cudaMemcpyDeviceToHost, stream);
+	else
+		cudaMemcpyAsync(slot->results, r->score, count * sizeof *r->score,
+		                cudaMemcpyDeviceToHost, stream);
+	if (losses)
+		cudaMemcpyAsync((double *)slot->results + count, losses,
+		                (size_t)slot->graded * sizeof *losses, cudaMemcpyDeviceToHost,
+		                stream);
+	cudaEventRecord(slot->done, stream);
+}
+
+bool gpu_submit(struct gpu_model *g, int index, enum gpu_work work,
+                const struct sample *const *samples, int count, error *err)
+{
+	struct gpu_slot *slot = &g->slots[index];
+	struct batch host, device;
+	struct merger_tape merger = { 0 };
+	float *losses = NULL;
+	struct run_state r = { .g = g, .batch = &device, .samples = count,
+		.gradient = work == GPU_SCORE, .linear_count = g->model->linear_count };
+	if (!batch_pack(&host, g->model, samples, count, &slot->packed, &slot->packed_bytes,
+	                err))
+		return false;
+	slot->work = work;
+	slot->samples = count;
+	slot->graded = host.graded;
+	slot->graded_starts = host.graded_starts;
+	arena_reset(g);
+	size_t bytes = (size_t)count * (size_t)r.linear_count * sizeof(double) +
+	               (size_t)host.graded * sizeof(float);
+	bool ok = prepare_slot(slot, bytes, err) && batch_upload(&device, &host, g, err) &&
+	          run_forward(&r, &merger, err) &&
+	          (!r.gradient || run_backward(&r, &merger, &losses, err));
+	if (ok)
+		send_results(&r, slot, losses);
+	slot->busy = ok;
+	free(r.text.tapes);
+	free(r.vision.tapes);
+	return ok;
+}
+
+static void mean_losses(const struct gpu_slot *slot, const float *losses, double *loss)
+{
+	for (int s = 0; s < slot->samples; s++) {
+		int first = slot->graded_starts[s], end = slot->graded_starts[s + 1];
 		double sum = 0;
 		for (int i = first; i < end; i++)
 			sum += losses[i];
@@ -553,36 +658,25 @@ static void mean_losses(const struct batch *host, const float *losses, double *l
 	}
 }
 
-bool gpu_score_batch(struct gpu_model *g, const struct sample *const *samples, int count,
-                     double *score, double *loss, error *err)
+bool gpu_collect(struct gpu_model *g, int index, double *values, double *loss, error *err)
 {
-	struct batch host, device;
-	struct merger_tape merger = { 0 };
-	struct run_state r = { .g = g, .batch = &device, .samples = count, .gradient = true,
-		.linear_count = g->model->linear_count };
-	if (!batch_pack(&host, g->model, samples, count, err))
+	struct gpu_slot *slot = &g->slots[index];
+	size_t count = (size_t)slot->samples * (size_t)g->model->linear_count;
+	cudaError_t status = cudaEventSynchronize(slot->done);
+	slot->busy = false;
+	if (!device_check(&g->device, status, err))
 		return false;
-	float *losses = NULL;
-	float *host_losses = malloc(((size_t)host.graded + 1) * sizeof *host_losses);
-	size_t bytes = (size_t)count * (size_t)r.linear_count * sizeof *score;
-	arena_reset(g);
-	bool ok = (host_losses || fail_memory(err, "losses", (size_t)host.graded * 4)) &&
-	          batch_upload(&device, &host, g, err) && run_forward(&r, &merger, err) &&
-	          run_backward(&r, &merger, &losses, err);
-	if (ok) {
-		cudaMemcpyAsync(score, r.score, bytes, cudaMemcpyDeviceToHost, g->device.stream);
-		cudaMemcpyAsync(host_losses, losses, (size_t)host.graded * sizeof *losses,
-		                cudaMemcpyDeviceToHost, g->device.stream);
+	for (int s = 0; s < slot->samples; s++)
+		loss[s] = 0;
+	if (slot->work == GPU_SCORE) {
+		memcpy(values, slot->results, count * sizeof *values);
+		mean_losses(slot, (const float *)((const double *)slot->results + count), loss);
+		return true;
 	}
-	error late;
-	bool waited = device_wait(&g->device, &late);
-	if (ok && !waited)
-		*err = late;
-	if (ok && waited)
-		mean_losses(&host, host_losses, loss);
-	free(host_losses);
-	free_run(&r, &host);
-	return ok && waited;
+	for (size_t i = 0; i < count; i++)
+		values[i] = ((const float *)slot->results)[i];
+	share_amax(g, values, slot->samples);
+	return true;
 }
 
 /* ---- how much fits ---- */
@@ -630,7 +724,7 @@ int gpu_batch_fits(const struct gpu_model *g, const struct sample *const *sample
 {
 	size_t used = (size_t)64 << 20;
 	int fits = 0;
-	while (fits < count) {
+	while (fits < count && fits < MOST_SAMPLES) {
 		used += sample_bytes(g, samples[fits], gradient);
 		if (used > g->arena_bytes)
 			break;
