@@ -12,12 +12,16 @@ struct data_arguments {
 	struct source_settings source;
 	const char *part; /* "i/n" */
 	const char *tree, *out;
+	bool cpu, cuda;
 };
 
-enum { DATA_OPTIONS = 13, FORMAT_OPTIONS = 4 };
+enum { DATA_OPTIONS = 15, FORMAT_OPTIONS = 4 };
 
 /* Defaults, then DATA_OPTIONS entries of a table of options. */
 void data_options(struct data_arguments *a, struct option *options);
+/* Whether to use a GPU: as asked for, or where one answers. */
+bool choose_gpu(const struct data_arguments *a, bool *gpu, error *err);
+
 bool part_parse(const char *share, int *part, int *parts, error *err);
 
 /* Which linears take which format, and how. */

@@ -17,10 +17,10 @@ struct gpu_model;
 
 /* What of a linear is quantised, and with which scales. */
 struct gpu_quantisation {
-	bool scored;                /* false: the linear is left alone */
-	float weight_scale;         /* codes are weight / weight_scale */
+	bool scored; /* false: the linear is left alone */
+	bool divide; /* weight codes are e4m3(w / weight_decode), else e4m3(w * weight_encode) */
+	float weight_encode, weight_decode;
 	float input_encode, input_decode;
-	bool divide;                /* weight codes by division, or times 1 / weight_scale */
 };
 
 /* Whether this build and this machine can: a name for people in name[128]. */
@@ -59,12 +59,5 @@ bool gpu_submit(struct gpu_model *g, int slot, enum gpu_work work,
  * input of every linear (0 where nothing ran), after GPU_SCORE its score; loss[sample]
  * (0 after GPU_CALIBRATE). */
 bool gpu_collect(struct gpu_model *g, int slot, double *values, double *loss, error *err);
-
-/* Peak device memory so far, and the arithmetic done, for benches. */
-struct gpu_counts {
-	size_t peak_bytes;
-	double flops;
-};
-struct gpu_counts gpu_counts(const struct gpu_model *g);
 
 #endif

@@ -167,6 +167,9 @@ static bool upload_tower(struct gpu_model *g, struct gpu_tower *to, const struct
                          error *err)
 {
 	to->tower = t;
+	if (t->hidden % 8 || t->heads * t->head_dim % 8)
+		return fail(err, EXIT_ENVIRONMENT, "CUDA: expected rows of a multiple of 8 numbers, "
+		            "found %d (use --cpu)", t->hidden);
 	if (t->head_dim % 16 || t->head_dim > 128)
 		return fail(err, EXIT_ENVIRONMENT, "CUDA: expected heads of 16, 32 ... 128 numbers, "
 		            "found %d (use --cpu)", t->head_dim);
@@ -198,6 +201,9 @@ static bool upload_all(struct gpu_model *g, error *err)
 	    !upload_matrix(g, &g->merger_in, &p->merger_in, 1, err) ||
 	    !upload_matrix(g, &g->merger_out, &p->merger_out, 1, err))
 		return false;
+	if (g->patch_embed.row != g->patch_embed.in)
+		return fail(err, EXIT_ENVIRONMENT, "CUDA: expected patches of a multiple of 8 "
+		            "numbers, found %d (use --cpu)", g->patch_embed.in);
 	if (!t->tied_head)
 		return upload_matrix(g, &g->head, &p->head, 1, err);
 	/* A tied head is the embedding; it is never scored. */
@@ -336,14 +342,14 @@ static bool quantise_matrix(struct gpu_model *g, struct matrix *x,
 		const struct gpu_quantisation *q = &quantisation[x->members[m]];
 		uint8_t *codes = x->codes + (size_t)x->first[m] * (size_t)x->padded_in;
 		const bf16_bits *weight = x->weight + (size_t)x->first[m] * (size_t)x->row;
-		x->weight_scale[m] = q->weight_scale;
-		x->one_scale = x->one_scale && q->weight_scale == first->weight_scale;
+		x->weight_scale[m] = q->weight_decode;
+		x->one_scale = x->one_scale && q->weight_decode == first->weight_decode;
 		if (q->divide)
 			gpu_fp8_encode_divided(codes, x->padded_in, weight, x->row, x->width[m],
-			                       x->in, q->weight_scale, g->device.stream);
+			                       x->in, q->weight_decode, g->device.stream);
 		else
 			gpu_fp8_encode(codes, x->padded_in, weight, x->row, x->width[m], x->in,
-			               1.0f / q->weight_scale, g->device.stream);
+			               q->weight_encode, g->device.stream);
 	}
 	return true;
 }

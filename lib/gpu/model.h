@@ -70,6 +70,13 @@ struct gpu_model {
 	int owned_count, owned_room;
 };
 
+/* Peak device memory so far, and the arithmetic done, for benches. */
+struct gpu_counts {
+	size_t peak_bytes;
+	double flops;
+};
+struct gpu_counts gpu_counts(const struct gpu_model *g);
+
 /* Pieces of the arena, aligned to 256 bytes; NULL when it is full, which is told once, by
  * arena_ok. arena_reset starts a batch. */
 void arena_reset(struct gpu_model *g);

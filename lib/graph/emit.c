@@ -7,6 +7,10 @@
 #include "lib/base/file.h"
 #include "lib/graph/emit_internal.h"
 
+/* Only what uses them is linked with them. */
+static const char GPU_LIBS[] = "-L$cuda/lib64 -Wl,-rpath,$cuda/lib64 -Wl,--as-needed "
+                               "-lcublasLt -lcudart -lstdc++";
+
 enum { MAX_TEMPLATE_BYTES = 1 << 20 };
 
 /* A mark of the template and what stands in its place. */
@@ -84,7 +88,7 @@ bool emit_graph(struct emitted *e, const struct plan *plan,
 	add_value(&compiler, settings->compiler);
 	bool one = settings->workers == 1;
 	bool ok = read_file(settings->template, MAX_TEMPLATE_BYTES, &template, &size, err) &&
-	          emit_programs(&edges, err) && emit_data(e, &edges, plan, settings, err) &&
+	          emit_programs(&edges, settings, err) && emit_data(e, &edges, plan, settings, err) &&
 	          text_ok(&edges, err) && text_ok(&workers, err) && text_ok(&launch, err) &&
 	          text_ok(&compiler, err);
 	if (ok) {
@@ -96,6 +100,9 @@ bool emit_graph(struct emitted *e, const struct plan *plan,
 			{ "@WORKERS@", workers.data },
 			{ "@CONFIGURE@", settings->configure },
 			{ "@HEAVY_POOL@", one ? "console" : "work" },
+			{ "@CUDA@", settings->cuda },
+			{ "@DEVICE@", settings->device },
+			{ "@GPU_LIBS@", *settings->cuda ? GPU_LIBS : "" },
 			{ "@EDGES@", edges.data },
 		};
 		ok = fill_template(&e->ninja, settings->template, template, marks,

@@ -6,8 +6,8 @@
 
 #include "lib/graph/emit_internal.h"
 
-static const char *const LIBRARY[] = { "lib/*/*.c", "kernels/*.c", "tools/arguments.c",
-	                                   NULL };
+static const char *const LIBRARY[] = { "lib/*/*.c", "kernels/*.c", "kernels/*.cu",
+	                                   "tools/arguments.c", NULL };
 static const char *const TOOLS[] = { "tools/*.c", NULL };
 static const char *const SUPPORT[] = { "tests/support/*.c", NULL };
 static const char *const TESTS[] = { "tests/*/test_*.c", "tests/*/*/test_*.c", NULL };
@@ -16,11 +16,22 @@ static const char *const TESTS[] = { "tests/*/test_*.c", "tests/*/*/test_*.c", N
  * under sanitizers. */
 struct variant {
 	const char *folder, *compile, *link;
+	bool cuda; /* with the GPU's half; where there is a toolkit, in the plain one */
 };
 
-static const struct variant PLAIN = { "$o", "cc", "link" };
 static const struct variant SANITIZED = { "$o/sanitized", "cc_sanitized",
-	                                      "link_sanitized" };
+	                                      "link_sanitized", false };
+
+/* lib/gpu comes in two: absent.c for builds without CUDA, the other files for those
+ * with. */
+static bool belongs(const struct variant *v, const char *path)
+{
+	size_t length = strlen(path);
+	bool device = length > 3 && strcmp(path + length - 3, ".cu") == 0;
+	bool gpu = strncmp(path, "lib/gpu/", 8) == 0;
+	bool absent = gpu && strcmp(path, "lib/gpu/absent.c") == 0;
+	return absent ? !v->cuda : v->cuda || (!device && !gpu);
+}
 
 /* Files that match any pattern, sorted within each. */
 static bool list_sources(const char *const *patterns, glob_t *found, error *err)
@@ -43,15 +54,20 @@ static bool is_shared(const char *path)
 	return strcmp(path, "tools/arguments.c") == 0;
 }
 
+/* The path without ".c"; ".cu" stays, so that x.c and x.cu give different objects. */
 static int stem_length(const char *path)
 {
-	return (int)(strlen(path) - strlen(".c"));
+	size_t length = strlen(path);
+	return (int)(path[length - 1] == 'u' ? length : length - strlen(".c"));
 }
 
 static void emit_compile(text *out, const struct variant *v, const char *path)
 {
+	bool device = path[strlen(path) - 1] == 'u';
 	text_printf(out, "build %s/obj/%.*s.o: %s %s\n", v->folder, stem_length(path), path,
-	            v->compile, path);
+	            device ? "cu" : v->compile, path);
+	if (!device && strncmp(path, "lib/gpu/", 8) == 0 && v->cuda)
+		text_puts(out, "  flags = $flags -isystem $cuda/include\n");
 }
 
 static bool emit_archive(text *out, const struct variant *v, const char *name,
@@ -61,10 +77,12 @@ static bool emit_archive(text *out, const struct variant *v, const char *name,
 	if (!list_sources(patterns, &found, err))
 		return false;
 	for (size_t i = 0; i < found.gl_pathc; i++)
-		emit_compile(out, v, found.gl_pathv[i]);
+		if (belongs(v, found.gl_pathv[i]))
+			emit_compile(out, v, found.gl_pathv[i]);
 	text_printf(out, "build %s/%s: archive", v->folder, name);
 	for (size_t i = 0; i < found.gl_pathc; i++)
-		text_printf(out, " $\n  %s/obj/%.*s.o", v->folder,
+		if (belongs(v, found.gl_pathv[i]))
+			text_printf(out, " $\n  %s/obj/%.*s.o", v->folder,
 		            stem_length(found.gl_pathv[i]), found.gl_pathv[i]);
 	text_puts(out, "\n");
 	globfree(&found);
@@ -78,7 +96,7 @@ static void emit_tool(text *out, const struct variant *v, const char *path)
 	emit_compile(out, v, path);
 	text_printf(out, "build %s/bin/%.*s: %s %s/obj/tools/%.*s.o %s/libquern.a\n",
 	            v->folder, length, name, v->link, v->folder, length, name, v->folder);
-	if (v == &PLAIN && strncmp(name, "sources.", 8) != 0)
+	if (v != &SANITIZED && strncmp(name, "sources.", 8) != 0)
 		text_printf(out, "build $o/bin/%.*s.digest: digest_sources $o/bin/%.*s | "
 		            "$o/bin/sources\n  program = $o/bin/%.*s\n", length, name, length,
 		            name, length, name);
@@ -96,7 +114,7 @@ static bool emit_tools(text *out, const struct variant *v, text *all, error *err
 		int length = stem_length(path) - (int)strlen("tools/");
 		emit_tool(out, v, path);
 		text_printf(all, " $\n  %s/bin/%.*s", v->folder, length, path + strlen("tools/"));
-		if (v == &PLAIN && strcmp(path, "tools/sources.c") != 0)
+		if (v != &SANITIZED && strcmp(path, "tools/sources.c") != 0)
 			text_printf(all, " $\n  $o/bin/%.*s.digest", length, path + strlen("tools/"));
 	}
 	globfree(&found);
@@ -121,19 +139,20 @@ static bool emit_tests(text *out, const struct variant *v, text *all, error *err
 	return true;
 }
 
-bool emit_programs(text *out, error *err)
+bool emit_programs(text *out, const struct tree_settings *settings, error *err)
 {
-	static const struct variant *const variants[] = { &PLAIN, &SANITIZED };
+	const struct variant plain = { "$o", "cc", "link", *settings->cuda != '\0' };
+	const struct variant *const variants[] = { &plain, &SANITIZED };
 	text tools = { 0 }, tests = { 0 };
 	bool ok = true;
 	for (int i = 0; ok && i < 2; i++) {
 		const struct variant *v = variants[i];
 		ok = emit_archive(out, v, "libquern.a", LIBRARY, err) &&
 		     emit_archive(out, v, "libsupport.a", SUPPORT, err) &&
-		     emit_tools(out, v, v == &PLAIN ? &tools : &tests, err) &&
+		     emit_tools(out, v, v == &plain ? &tools : &tests, err) &&
 		     emit_tests(out, v, &tests, err);
 	}
-	emit_compile(out, &PLAIN, "configure.c");
+	emit_compile(out, &plain, "configure.c");
 	text_printf(out, "build $o/bin/configure: link $o/obj/configure.o $o/libquern.a\n");
 	text_printf(out, "build tools: phony $o/bin/configure%s\n", tools.data);
 	text_printf(out, "build test: test | always tools%s\n", tests.data);
