@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "lib/gpu/gpu.h"
 
 void data_options(struct data_arguments *a, struct option *options)
 {
@@ -34,21 +33,18 @@ void data_options(struct data_arguments *a, struct option *options)
 		  false },
 		{ "tree", OPTION_TEXT, &a->tree, "DIR", "build tree with the store", true },
 		{ "out", OPTION_TEXT, &a->out, "FILE", "where the result goes", true },
-		{ "cpu", OPTION_FLAG, &a->cpu, NULL, "compute on the CPU", false },
-		{ "cuda", OPTION_FLAG, &a->cuda, NULL,
+		{ "cpu", OPTION_FLAG, &a->device.cpu, NULL, "compute on the CPU", false },
+		{ "cuda", OPTION_FLAG, &a->device.cuda, NULL,
 		  "compute on an NVIDIA GPU (default: where one answers)", false },
 	};
 	memcpy(options, table, sizeof table);
 }
 
-bool choose_gpu(const struct data_arguments *a, bool *gpu, error *err)
+bool say_device(const struct device_choice *device, const char *tool)
 {
-	char name[128];
-	error none;
-	if (a->cpu && a->cuda)
-		return fail(err, EXIT_USAGE, "--cpu and --cuda exclude each other");
-	*gpu = !a->cpu && gpu_usable(name, a->cuda ? err : &none);
-	return *gpu || !a->cuda;
+	if (*device->why)
+		printf("%s: computing on the CPU (%s)\n", tool, device->why);
+	return true;
 }
 
 bool part_parse(const char *share, int *part, int *parts, error *err)

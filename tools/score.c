@@ -4,6 +4,7 @@
  * (g * d)^2, g = dLoss/dY_m, d = Y_m with m's input and weight quantised, minus
  * Y_m (modelopt/torch/quantization/algorithms.py, method "gradient"). A group's
  * score is the sum over its members; rank adds them up. */
+#include <math.h>
 #include <stdlib.h>
 
 #include "lib/quant/amax_file.h"
@@ -46,6 +47,33 @@ static bool prepare(void *self, const struct model *model, error *err)
 	struct scoring *s = self;
 	return quantise_model(&s->quantised, model, &s->groups, NULL, s->format.numerics,
 	                      !s->format.scale_per_member, s->amax.amax, RESIDENT_BYTES, err);
+}
+
+/* The same scales as quantise_model makes, for the device to make the codes. */
+static bool quantisation(void *self, const struct model *model, const float *weight_amax,
+                         struct gpu_quantisation *out, error *err)
+{
+	const struct scoring *s = self;
+	(void)model;
+	for (int g = 0; g < s->groups.count; g++) {
+		const struct group *group = &s->groups.groups[g];
+		float shared = 0;
+		for (int m = 0; m < group->member_count; m++)
+			shared = fmaxf(shared, weight_amax[group->members[m]]);
+		for (int m = 0; m < group->member_count; m++) {
+			int linear = group->members[m];
+			float amax = s->format.scale_per_member ? weight_amax[linear] : shared;
+			if (!check_amax(amax, s->linears[linear].name, err))
+				return false;
+			struct fp8_step weight = fp8_step_for(s->format.numerics, amax);
+			struct fp8_step input = fp8_step_for(s->format.numerics, s->amax.amax[linear]);
+			out[linear] = (struct gpu_quantisation){ .scored = true,
+				.divide = s->format.numerics == NUMERICS_QUERN,
+				.weight_encode = weight.encode, .weight_decode = weight.decode,
+				.input_encode = input.encode, .input_decode = input.decode };
+		}
+	}
+	return true;
 }
 
 static bool measures(void *self, const struct model *model, int linear)
@@ -125,6 +153,7 @@ int main(int argc, char **argv)
 	};
 	error err;
 	int part, parts;
+	struct device_choice device;
 	data_options(&a, options);
 	format_options(&s.format, options + DATA_OPTIONS);
 	options[DATA_OPTIONS + FORMAT_OPTIONS] = (struct option){
@@ -135,11 +164,14 @@ int main(int argc, char **argv)
 		return EXIT_OK;
 	const struct measurement m = { .self = &s, .tool = "score", .kind = BLOCK_GRADIENT,
 		.add_key = add_key, .prepare = prepare, .measures = measures,
-		.begin_thread = begin_thread, .end_thread = end_thread, .measure = measure };
+		.begin_thread = begin_thread, .end_thread = end_thread, .measure = measure,
+		.gpu = { .work = GPU_SCORE, .quantisation = quantisation } };
 	bool ok = parsed == PARSE_OK && part_parse(a.part, &part, &parts, &err) &&
 	          format_check(&s.format, &err) &&
 	          load_scoring(&s, a.source.model, amax, &err) &&
-	          run_blocks(&a.source, &m, a.tree, part, parts, a.out, &err);
+	          choose_device(&a.device, &device, &err) &&
+	          say_device(&device, "score") &&
+	          run_blocks(&a.source, &m, &device, a.tree, part, parts, a.out, &err);
 	free_scoring(&s);
 	return ok ? EXIT_OK : error_report("score", &err);
 }

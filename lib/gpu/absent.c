@@ -8,6 +8,11 @@ static bool say_absent(error *err)
 	            "was configured)");
 }
 
+bool gpu_built(void)
+{
+	return false;
+}
+
 bool gpu_usable(char name[128], error *err)
 {
 	name[0] = '\0';

@@ -23,6 +23,9 @@ struct gpu_quantisation {
 	float input_encode, input_decode;
 };
 
+/* Whether this build has CUDA at all. */
+bool gpu_built(void);
+
 /* Whether this build and this machine can: a name for people in name[128]. */
 bool gpu_usable(char name[128], error *err);
 

@@ -1,11 +1,26 @@
 /* Batches of a block through the device, two under way at a time; see block_gpu.h. */
 #include "lib/quant/block_gpu.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* A card of the user's own has 32 GB, shared with a desktop: stay well below. */
 static const size_t MEMORY_LIMIT = (size_t)24 << 30;
+
+bool choose_device(const struct device_wish *wish, struct device_choice *choice, error *err)
+{
+	error none = { .text = "" };
+	*choice = (struct device_choice){ .gpu = false };
+	if (wish->cpu && wish->cuda)
+		return fail(err, EXIT_USAGE, "--cpu and --cuda exclude each other");
+	if (wish->cpu)
+		return true;
+	choice->gpu = gpu_usable(choice->name, wish->cuda ? err : &none);
+	if (!choice->gpu && gpu_built())
+		snprintf(choice->why, sizeof choice->why, "%.250s", none.text);
+	return choice->gpu || !wish->cuda;
+}
 
 struct block_gpu {
 	const struct gpu_measurement *m;

@@ -16,6 +16,19 @@ struct gpu_measurement {
 	                     struct gpu_quantisation *out, error *err);
 };
 
+/* What the user asked for; neither: a GPU where one answers. */
+struct device_wish {
+	bool cpu, cuda;
+};
+
+struct device_choice {
+	bool gpu;
+	char name[128]; /* of the GPU */
+	char why[256];  /* why a build with CUDA computes on the CPU though nobody asked */
+};
+
+bool choose_device(const struct device_wish *wish, struct device_choice *choice, error *err);
+
 struct block_gpu;
 
 /* Uploads the model and prepares the measurement. */
