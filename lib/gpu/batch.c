@@ -225,7 +225,7 @@ bool batch_pack(struct batch *b, const struct model *m, const struct sample *con
 	return ok;
 }
 
-bool batch_upload(struct batch *device, const struct batch *host, struct gpu_model *g,
+bool batch_upload(struct batch *device, const struct batch *host, struct device_model *g,
                   error *err)
 {
 	char *base = arena_take(g, host->bytes, 1);

@@ -35,7 +35,7 @@ bool batch_pack(struct batch *b, const struct model *m, const struct sample *con
 
 /* The same on the device, in the model's arena: one copy, queued. The host's arrays must
  * stay until it is done. */
-bool batch_upload(struct batch *device, const struct batch *host, struct gpu_model *g,
+bool batch_upload(struct batch *device, const struct batch *host, struct device_model *g,
                   error *err);
 
 #endif

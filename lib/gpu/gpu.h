@@ -13,7 +13,12 @@
 #include "lib/data/prompt.h"
 #include "lib/model/qwen.h"
 
-struct gpu_model;
+struct gpu_api;
+
+/* What follows its first field is the device half's own. */
+struct gpu_model {
+	const struct gpu_api *api;
+};
 
 /* What of a linear is quantised, and with which scales. */
 struct gpu_quantisation {
@@ -23,7 +28,11 @@ struct gpu_quantisation {
 	float input_encode, input_decode;
 };
 
-/* Whether this build has CUDA at all. */
+/* The device half is a library of its own beside the programs (libquern_gpu.so), loaded
+ * when there is a driver: a program built with CUDA starts as fast as one without, and
+ * runs on machines that have no driver.
+ *
+ * Whether this build has that half. */
 bool gpu_built(void);
 
 /* Whether this build and this machine can: a name for people in name[128]. */
@@ -62,5 +71,23 @@ bool gpu_submit(struct gpu_model *g, int slot, enum gpu_work work,
  * input of every linear (0 where nothing ran), after GPU_SCORE its score; loss[sample]
  * (0 after GPU_CALIBRATE). */
 bool gpu_collect(struct gpu_model *g, int slot, double *values, double *loss, error *err);
+
+/* The functions above as the library has them; it exports one, called quern_gpu. */
+struct gpu_api {
+	bool (*usable)(char name[128], error *err);
+	bool (*model_open)(struct gpu_model **out, const struct model *m, size_t memory_limit,
+	                   bool native_fp8, error *err);
+	void (*model_close)(struct gpu_model *g);
+	bool (*weight_amaxes)(struct gpu_model *g, float *amax, error *err);
+	bool (*quantise)(struct gpu_model *g, const struct gpu_quantisation *quantisation,
+	                 error *err);
+	bool (*take_arena)(struct gpu_model *g, size_t memory_limit, error *err);
+	int (*batch_fits)(const struct gpu_model *g, const struct sample *const *samples,
+	                  int count, bool gradient);
+	bool (*submit)(struct gpu_model *g, int slot, enum gpu_work work,
+	               const struct sample *const *samples, int count, error *err);
+	bool (*collect)(struct gpu_model *g, int slot, double *values, double *loss,
+	                error *err);
+};
 
 #endif

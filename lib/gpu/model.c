@@ -15,7 +15,7 @@ static int round_16(int n)
 
 /* ---- memory that lives as long as the model ---- */
 
-static void *take_owned(struct gpu_model *g, size_t bytes, const char *what, error *err)
+static void *take_owned(struct device_model *g, size_t bytes, const char *what, error *err)
 {
 	if (g->owned_count == g->owned_room) {
 		int room = g->owned_room ? 2 * g->owned_room : 256;
@@ -34,7 +34,7 @@ static void *take_owned(struct gpu_model *g, size_t bytes, const char *what, err
 	return memory;
 }
 
-static bool copy_up(struct gpu_model *g, void *to, const void *from, size_t bytes,
+static bool copy_up(struct device_model *g, void *to, const void *from, size_t bytes,
                     error *err)
 {
 	cudaError_t status = cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice,
@@ -52,7 +52,7 @@ static uint16_t to_bf16(float x)
 	return (uint16_t)((u + 0x7FFF + ((u >> 16) & 1)) >> 16);
 }
 
-static bool upload_floats(struct gpu_model *g, bf16_bits *to, const float *from, size_t count,
+static bool upload_floats(struct device_model *g, bf16_bits *to, const float *from, size_t count,
                           error *err)
 {
 	bf16_bits *stage = malloc(count * sizeof *stage + 1);
@@ -66,7 +66,7 @@ static bool upload_floats(struct gpu_model *g, bf16_bits *to, const float *from,
 }
 
 /* A tensor in BF16: as it is, or converted stretch by stretch. */
-static bool upload_tensor(struct gpu_model *g, bf16_bits *to, const struct tensor *t,
+static bool upload_tensor(struct device_model *g, bf16_bits *to, const struct tensor *t,
                           error *err)
 {
 	size_t count = (size_t)t->elements;
@@ -83,7 +83,7 @@ static bool upload_tensor(struct gpu_model *g, bf16_bits *to, const struct tenso
 	return ok;
 }
 
-static bool upload_norm(struct gpu_model *g, bf16_bits **to, const float *from, int width,
+static bool upload_norm(struct device_model *g, bf16_bits **to, const float *from, int width,
                         error *err)
 {
 	*to = take_owned(g, (size_t)width * sizeof **to, "a norm", err);
@@ -93,7 +93,7 @@ static bool upload_norm(struct gpu_model *g, bf16_bits **to, const float *from, 
 /* ---- matrices ---- */
 
 /* A tensor's rows into the matrix, from row `first` on, spread where rows are padded. */
-static bool upload_rows(struct gpu_model *g, struct matrix *x, int first,
+static bool upload_rows(struct device_model *g, struct matrix *x, int first,
                         const struct tensor *t, error *err)
 {
 	bf16_bits *to = x->weight + (size_t)first * (size_t)x->row;
@@ -114,7 +114,7 @@ static bool upload_rows(struct gpu_model *g, struct matrix *x, int first,
 	return ok;
 }
 
-static bool upload_matrix(struct gpu_model *g, struct matrix *x, const int *members,
+static bool upload_matrix(struct device_model *g, struct matrix *x, const int *members,
                           int member_count, error *err)
 {
 	const struct linear *linears = g->model->linears;
@@ -150,7 +150,7 @@ static bool upload_matrix(struct gpu_model *g, struct matrix *x, const int *memb
 	return true;
 }
 
-static bool upload_block(struct gpu_model *g, struct gpu_block *to, const struct block *b,
+static bool upload_block(struct device_model *g, struct gpu_block *to, const struct block *b,
                          const struct tower *t, error *err)
 {
 	const int qkv[] = { b->q, b->k, b->v }, gate_up[] = { b->gate, b->up };
@@ -163,7 +163,7 @@ static bool upload_block(struct gpu_model *g, struct gpu_block *to, const struct
 	       upload_matrix(g, &to->down, &b->down, 1, err);
 }
 
-static bool upload_tower(struct gpu_model *g, struct gpu_tower *to, const struct tower *t,
+static bool upload_tower(struct device_model *g, struct gpu_tower *to, const struct tower *t,
                          error *err)
 {
 	to->tower = t;
@@ -182,7 +182,7 @@ static bool upload_tower(struct gpu_model *g, struct gpu_tower *to, const struct
 	return true;
 }
 
-static bool upload_all(struct gpu_model *g, error *err)
+static bool upload_all(struct device_model *g, error *err)
 {
 	const struct model_parts *p = g->model->parts;
 	const struct text_config *t = &g->model->config.text;
@@ -214,12 +214,7 @@ static bool upload_all(struct gpu_model *g, error *err)
 
 /* ---- opening ---- */
 
-bool gpu_built(void)
-{
-	return true;
-}
-
-bool gpu_usable(char name[128], error *err)
+bool device_usable(char name[128], error *err)
 {
 	struct device d;
 	if (!device_open(&d, err))
@@ -229,8 +224,9 @@ bool gpu_usable(char name[128], error *err)
 	return true;
 }
 
-bool gpu_take_arena(struct gpu_model *g, size_t memory_limit, error *err)
+bool device_take_arena(struct gpu_model *handle, size_t memory_limit, error *err)
 {
+	struct device_model *g = (struct device_model *)handle;
 	static const size_t RESERVE = (size_t)512 << 20; /* for the driver and cublas */
 	if (g->arena)
 		cudaFree(g->arena);
@@ -253,13 +249,14 @@ bool gpu_take_arena(struct gpu_model *g, size_t memory_limit, error *err)
 	            "weights", g->device.name, free_bytes >> 20, g->weight_bytes >> 20);
 }
 
-bool gpu_model_open(struct gpu_model **out, const struct model *m, size_t memory_limit,
+bool device_model_open(struct gpu_model **out, const struct model *m, size_t memory_limit,
                     bool native_fp8, error *err)
 {
-	struct gpu_model *g = calloc(1, sizeof *g);
+	struct device_model *g = calloc(1, sizeof *g);
 	*out = NULL;
 	if (!g)
 		return fail_memory(err, "a model on the device", sizeof *g);
+	g->public.api = &quern_gpu;
 	g->model = m;
 	bool ok = device_open(&g->device, err) && upload_all(g, err);
 	if (ok) {
@@ -275,17 +272,16 @@ bool gpu_model_open(struct gpu_model **out, const struct model *m, size_t memory
 		g->weight_bytes -= codes;
 	}
 	if (!ok) {
-		gpu_model_close(g);
+		device_model_close(&g->public);
 		return false;
 	}
-	*out = g;
+	*out = &g->public;
 	return true;
 }
 
-void gpu_model_close(struct gpu_model *g)
+void device_model_close(struct gpu_model *handle)
 {
-	if (!g)
-		return;
+	struct device_model *g = (struct device_model *)handle;
 	for (int i = 0; i < GPU_SLOTS; i++) {
 		cudaFreeHost(g->slots[i].packed);
 		cudaFreeHost(g->slots[i].results);
@@ -305,8 +301,9 @@ void gpu_model_close(struct gpu_model *g)
 
 /* ---- quantised weights ---- */
 
-bool gpu_weight_amaxes(struct gpu_model *g, float *amax, error *err)
+bool device_weight_amaxes(struct gpu_model *handle, float *amax, error *err)
 {
+	struct device_model *g = (struct device_model *)handle;
 	enum { SCRATCH = 1024 };
 	float *device = device_alloc(&g->device, (SCRATCH + (size_t)g->model->linear_count) *
 	                             sizeof(float), "amax", err);
@@ -329,7 +326,7 @@ bool gpu_weight_amaxes(struct gpu_model *g, float *amax, error *err)
 	return ok;
 }
 
-static bool quantise_matrix(struct gpu_model *g, struct matrix *x,
+static bool quantise_matrix(struct device_model *g, struct matrix *x,
                             const struct gpu_quantisation *quantisation, error *err)
 {
 	size_t bytes = (size_t)x->padded_out * (size_t)x->padded_in;
@@ -359,9 +356,10 @@ static bool quantise_matrix(struct gpu_model *g, struct matrix *x,
 	return true;
 }
 
-bool gpu_quantise(struct gpu_model *g, const struct gpu_quantisation *quantisation,
-                  error *err)
+bool device_quantise(struct gpu_model *handle, const struct gpu_quantisation *quantisation,
+                     error *err)
 {
+	struct device_model *g = (struct device_model *)handle;
 	for (int i = 0; i < g->matrix_count; i++)
 		if (!quantise_matrix(g, g->matrices[i], quantisation, err))
 			return false;
@@ -370,12 +368,12 @@ bool gpu_quantise(struct gpu_model *g, const struct gpu_quantisation *quantisati
 
 /* ---- the arena ---- */
 
-void arena_reset(struct gpu_model *g)
+void arena_reset(struct device_model *g)
 {
 	g->arena_used = 0;
 }
 
-void *arena_take(struct gpu_model *g, size_t count, size_t size)
+void *arena_take(struct device_model *g, size_t count, size_t size)
 {
 	size_t bytes = (count * size + ARENA_ALIGNMENT - 1) / ARENA_ALIGNMENT * ARENA_ALIGNMENT;
 	if (g->arena_used + bytes > g->arena_bytes) {
@@ -389,14 +387,14 @@ void *arena_take(struct gpu_model *g, size_t count, size_t size)
 	return piece;
 }
 
-bool arena_ok(const struct gpu_model *g, error *err)
+bool arena_ok(const struct device_model *g, error *err)
 {
 	return g->arena_used <= g->arena_bytes ||
 	       fail(err, EXIT_ENVIRONMENT, "%s: a sample does not fit %zu MB of device memory",
 	            g->device.name, g->arena_bytes >> 20);
 }
 
-struct gpu_counts gpu_counts(const struct gpu_model *g)
+struct gpu_counts gpu_counts(const struct device_model *g)
 {
 	return (struct gpu_counts){ .peak_bytes = g->weight_bytes + g->arena_peak,
 		.flops = g->flops };

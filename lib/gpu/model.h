@@ -50,7 +50,8 @@ struct gpu_slot {
 	bool busy;
 };
 
-struct gpu_model {
+struct device_model {
+	struct gpu_model public; /* first: the handle that others hold */
 	const struct model *model;
 	struct device device;
 	struct gpu_tower vision, text;
@@ -75,12 +76,30 @@ struct gpu_counts {
 	size_t peak_bytes;
 	double flops;
 };
-struct gpu_counts gpu_counts(const struct gpu_model *g);
+struct gpu_counts gpu_counts(const struct device_model *g);
 
 /* Pieces of the arena, aligned to 256 bytes; NULL when it is full, which is told once, by
  * arena_ok. arena_reset starts a batch. */
-void arena_reset(struct gpu_model *g);
-void *arena_take(struct gpu_model *g, size_t count, size_t size);
-bool arena_ok(const struct gpu_model *g, error *err);
+void arena_reset(struct device_model *g);
+void *arena_take(struct device_model *g, size_t count, size_t size);
+bool arena_ok(const struct device_model *g, error *err);
+
+extern const struct gpu_api quern_gpu;
+
+/* gpu.h's functions, for the table that load.c finds. */
+bool device_usable(char name[128], error *err);
+bool device_model_open(struct gpu_model **out, const struct model *m, size_t memory_limit,
+                       bool native_fp8, error *err);
+void device_model_close(struct gpu_model *handle);
+bool device_weight_amaxes(struct gpu_model *handle, float *amax, error *err);
+bool device_quantise(struct gpu_model *handle, const struct gpu_quantisation *quantisation,
+                     error *err);
+bool device_take_arena(struct gpu_model *handle, size_t memory_limit, error *err);
+int device_batch_fits(const struct gpu_model *handle, const struct sample *const *samples,
+                      int count, bool gradient);
+bool device_submit(struct gpu_model *handle, int slot, enum gpu_work work,
+                   const struct sample *const *samples, int count, error *err);
+bool device_collect(struct gpu_model *handle, int slot, double *values, double *loss,
+                    error *err);
 
 #endif

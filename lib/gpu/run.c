@@ -22,7 +22,7 @@ struct layer_tape {
 };
 
 struct tower_pass {
-	struct gpu_model *g;
+	struct device_model *g;
 	const struct gpu_tower *tower;
 	const struct tower_rows *rows; /* on the device */
 	struct layer_tape *tapes;      /* [depth]; host array */
@@ -41,7 +41,7 @@ struct tower_pass {
 };
 
 struct run_state {
-	struct gpu_model *g;
+	struct device_model *g;
 	const struct batch *batch; /* on the device */
 	bool gradient;
 	struct tower_pass text, vision;
@@ -157,7 +157,7 @@ static void weigh(struct run_state *r, const struct matrix *x, const bf16_bits *
 	r->g->flops += 2.0 * rows * x->out * x->in;
 }
 
-static void count_product(struct gpu_model *g, int rows, const struct matrix *x)
+static void count_product(struct device_model *g, int rows, const struct matrix *x)
 {
 	g->flops += 2.0 * rows * x->out * x->in;
 }
@@ -169,7 +169,7 @@ static bool prepare_tower(struct run_state *r, struct tower_pass *p,
                           error *err)
 {
 	const struct tower *t = tower->tower;
-	struct gpu_model *g = r->g;
+	struct device_model *g = r->g;
 	size_t n = (size_t)rows->rows, hidden = (size_t)t->hidden;
 	*p = (struct tower_pass){ .g = g, .tower = tower, .rows = rows,
 		.q_width = t->heads * t->head_dim, .kv_width = t->kv_heads * t->head_dim };
@@ -233,7 +233,7 @@ static void turn_heads(struct run_state *r, struct tower_pass *p, const struct l
 
 static void layer_forward(struct run_state *r, struct tower_pass *p, int layer, float *output)
 {
-	struct gpu_model *g = r->g;
+	struct device_model *g = r->g;
 	struct device *d = &g->device;
 	const struct tower *t = p->tower->tower;
 	const struct gpu_block *b = &p->tower->blocks[layer];
@@ -362,7 +362,7 @@ struct merger_tape {
 
 static bool prepare_merger(struct run_state *r, struct merger_tape *m, error *err)
 {
-	struct gpu_model *g = r->g;
+	struct device_model *g = r->g;
 	size_t cells = (size_t)r->batch->cells, width = (size_t)g->merger_in.in;
 	*m = (struct merger_tape){
 		.merged = arena_take(g, cells * width, sizeof(bf16_bits)),
@@ -379,7 +379,7 @@ static bool prepare_merger(struct run_state *r, struct merger_tape *m, error *er
 
 static void vision_forward_pass(struct run_state *r, struct merger_tape *m)
 {
-	struct gpu_model *g = r->g;
+	struct device_model *g = r->g;
 	struct device *d = &g->device;
 	const struct batch *b = r->batch;
 	const struct tower *t = g->vision.tower;
@@ -405,7 +405,7 @@ static void vision_forward_pass(struct run_state *r, struct merger_tape *m)
 static void vision_backward_pass(struct run_state *r, struct merger_tape *m, float *dtext,
                                  float *dvision, float *dmerged)
 {
-	struct gpu_model *g = r->g;
+	struct device_model *g = r->g;
 	struct device *d = &g->device;
 	const struct batch *b = r->batch;
 	const struct tower *t = g->vision.tower;
@@ -438,7 +438,7 @@ static void vision_backward_pass(struct run_state *r, struct merger_tape *m, flo
 /* How many rows go through a matrix. */
 static size_t rows_through(const struct run_state *r, const struct matrix *x)
 {
-	const struct gpu_model *g = r->g;
+	const struct device_model *g = r->g;
 	const struct gpu_block *text = g->text.blocks;
 	const struct batch *b = r->batch;
 	if (x == &g->head)
@@ -458,7 +458,7 @@ static size_t larger(size_t a, size_t b)
 /* Scratch for the largest perturbation of the batch. */
 static void take_perturbation(struct run_state *r)
 {
-	struct gpu_model *g = r->g;
+	struct device_model *g = r->g;
 	size_t codes = 0, differences = 0, weights = 0;
 	for (int i = 0; i < g->matrix_count; i++) {
 		const struct matrix *x = g->matrices[i];
@@ -480,7 +480,7 @@ static void take_perturbation(struct run_state *r)
 
 static bool prepare_run(struct run_state *r, error *err)
 {
-	struct gpu_model *g = r->g;
+	struct device_model *g = r->g;
 	const struct batch *b = r->batch;
 	size_t results = (size_t)r->samples * (size_t)r->linear_count;
 	size_t rows = (size_t)(b->vision.rows > b->text.rows ? b->vision.rows : b->text.rows);
@@ -500,7 +500,7 @@ static bool prepare_run(struct run_state *r, error *err)
 /* Loss and gradient of the head; dx becomes the gradient of the text tower's output. */
 static bool run_head(struct run_state *r, float *dx, float **losses, error *err)
 {
-	struct gpu_model *g = r->g;
+	struct device_model *g = r->g;
 	struct device *d = &g->device;
 	const struct batch *b = r->batch;
 	int hidden = g->text.tower->hidden, vocab = g->head.out;
@@ -533,7 +533,7 @@ static bool run_head(struct run_state *r, float *dx, float **losses, error *err)
 
 static bool run_forward(struct run_state *r, struct merger_tape *merger, error *err)
 {
-	struct gpu_model *g = r->g;
+	struct device_model *g = r->g;
 	const struct batch *b = r->batch;
 	bool images = b->cells > 0;
 	if (!prepare_run(r, err) ||
@@ -553,7 +553,7 @@ static bool run_forward(struct run_state *r, struct merger_tape *merger, error *
 static bool run_backward(struct run_state *r, struct merger_tape *merger, float **losses,
                          error *err)
 {
-	struct gpu_model *g = r->g;
+	struct device_model *g = r->g;
 	const struct batch *b = r->batch;
 	size_t text = (size_t)b->text.rows * (size_t)g->text.tower->hidden;
 	size_t vision = (size_t)b->vision.rows * (size_t)g->vision.tower->hidden;
@@ -571,7 +571,7 @@ static bool run_backward(struct run_state *r, struct merger_tape *merger, float 
 /* ---- submitting and collecting ---- */
 
 /* All members of a matrix see the input that was observed for the first. */
-static void share_amax(const struct gpu_model *g, double *values, int samples)
+static void share_amax(const struct device_model *g, double *values, int samples)
 {
 	size_t linears = (size_t)g->model->linear_count;
 	for (int i = 0; i < g->matrix_count; i++) {
@@ -617,9 +617,10 @@ static void send_results(struct run_state *r, struct gpu_slot *slot, const float
 	cudaEventRecord(slot->done, stream);
 }
 
-bool gpu_submit(struct gpu_model *g, int index, enum gpu_work work,
-                const struct sample *const *samples, int count, error *err)
+bool device_submit(struct gpu_model *handle, int index, enum gpu_work work,
+                   const struct sample *const *samples, int count, error *err)
 {
+	struct device_model *g = (struct device_model *)handle;
 	struct gpu_slot *slot = &g->slots[index];
 	struct batch host, device;
 	struct merger_tape merger = { 0 };
@@ -658,8 +659,10 @@ static void mean_losses(const struct gpu_slot *slot, const float *losses, double
 	}
 }
 
-bool gpu_collect(struct gpu_model *g, int index, double *values, double *loss, error *err)
+bool device_collect(struct gpu_model *handle, int index, double *values, double *loss,
+                    error *err)
 {
+	struct device_model *g = (struct device_model *)handle;
 	struct gpu_slot *slot = &g->slots[index];
 	size_t count = (size_t)slot->samples * (size_t)g->model->linear_count;
 	cudaError_t status = cudaEventSynchronize(slot->done);
@@ -695,7 +698,7 @@ static size_t tower_bytes(const struct tower *t, size_t rows, bool gradient)
 }
 
 /* What a sample takes of the arena, generously. */
-static size_t sample_bytes(const struct gpu_model *g, const struct sample *s, bool gradient)
+static size_t sample_bytes(const struct device_model *g, const struct sample *s, bool gradient)
 {
 	const struct model_config *c = &g->model->config;
 	size_t text = (size_t)s->tokens;
@@ -719,9 +722,10 @@ static size_t sample_bytes(const struct gpu_model *g, const struct sample *s, bo
 	return bytes + (1 << 20);
 }
 
-int gpu_batch_fits(const struct gpu_model *g, const struct sample *const *samples, int count,
-                   bool gradient)
+int device_batch_fits(const struct gpu_model *handle, const struct sample *const *samples,
+                      int count, bool gradient)
 {
+	const struct device_model *g = (const struct device_model *)handle;
 	size_t used = (size_t)64 << 20;
 	int fits = 0;
 	while (fits < count && fits < MOST_SAMPLES) {

@@ -7,10 +7,6 @@
 #include "lib/base/file.h"
 #include "lib/graph/emit_internal.h"
 
-/* Only what uses them is linked with them. */
-static const char GPU_LIBS[] = "-L$cuda/lib64 -Wl,-rpath,$cuda/lib64 -Wl,--as-needed "
-                               "-lcublasLt -lcudart -lstdc++";
-
 enum { MAX_TEMPLATE_BYTES = 1 << 20 };
 
 /* A mark of the template and what stands in its place. */
@@ -102,7 +98,6 @@ bool emit_graph(struct emitted *e, const struct plan *plan,
 			{ "@HEAVY_POOL@", one ? "console" : "work" },
 			{ "@CUDA@", settings->cuda },
 			{ "@DEVICE@", settings->device },
-			{ "@GPU_LIBS@", *settings->cuda ? GPU_LIBS : "" },
 			{ "@EDGES@", edges.data },
 		};
 		ok = fill_template(&e->ninja, settings->template, template, marks,

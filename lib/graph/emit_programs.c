@@ -6,8 +6,9 @@
 
 #include "lib/graph/emit_internal.h"
 
-static const char *const LIBRARY[] = { "lib/*/*.c", "kernels/*.c", "kernels/*.cu",
-	                                   "tools/arguments.c", NULL };
+static const char *const LIBRARY[] = { "lib/*/*.c", "kernels/*.c", "tools/arguments.c",
+	                                   NULL };
+static const char *const GPU[] = { "lib/gpu/*.c", "kernels/*.cu", NULL };
 static const char *const TOOLS[] = { "tools/*.c", NULL };
 static const char *const SUPPORT[] = { "tests/support/*.c", NULL };
 static const char *const TESTS[] = { "tests/*/test_*.c", "tests/*/*/test_*.c", NULL };
@@ -16,21 +17,16 @@ static const char *const TESTS[] = { "tests/*/test_*.c", "tests/*/*/test_*.c", N
  * under sanitizers. */
 struct variant {
 	const char *folder, *compile, *link;
-	bool cuda; /* with the GPU's half; where there is a toolkit, in the plain one */
 };
 
+static const struct variant PLAIN = { "$o", "cc", "link" };
 static const struct variant SANITIZED = { "$o/sanitized", "cc_sanitized",
-	                                      "link_sanitized", false };
+	                                      "link_sanitized" };
 
-/* lib/gpu comes in two: absent.c for builds without CUDA, the other files for those
- * with. */
-static bool belongs(const struct variant *v, const char *path)
+/* lib/gpu is a library of its own, but for what loads it. */
+static bool is_device_half(const char *path)
 {
-	size_t length = strlen(path);
-	bool device = length > 3 && strcmp(path + length - 3, ".cu") == 0;
-	bool gpu = strncmp(path, "lib/gpu/", 8) == 0;
-	bool absent = gpu && strcmp(path, "lib/gpu/absent.c") == 0;
-	return absent ? !v->cuda : v->cuda || (!device && !gpu);
+	return strncmp(path, "lib/gpu/", 8) == 0 && strcmp(path, "lib/gpu/load.c") != 0;
 }
 
 /* Files that match any pattern, sorted within each. */
@@ -66,8 +62,8 @@ static void emit_compile(text *out, const struct variant *v, const char *path)
 	bool device = path[strlen(path) - 1] == 'u';
 	text_printf(out, "build %s/obj/%.*s.o: %s %s\n", v->folder, stem_length(path), path,
 	            device ? "cu" : v->compile, path);
-	if (!device && strncmp(path, "lib/gpu/", 8) == 0 && v->cuda)
-		text_puts(out, "  flags = $flags -isystem $cuda/include\n");
+	if (!device && is_device_half(path))
+		text_puts(out, "  flags = $flags -fvisibility=hidden -isystem $cuda/include\n");
 }
 
 static bool emit_archive(text *out, const struct variant *v, const char *name,
@@ -77,11 +73,11 @@ static bool emit_archive(text *out, const struct variant *v, const char *name,
 	if (!list_sources(patterns, &found, err))
 		return false;
 	for (size_t i = 0; i < found.gl_pathc; i++)
-		if (belongs(v, found.gl_pathv[i]))
+		if (!is_device_half(found.gl_pathv[i]))
 			emit_compile(out, v, found.gl_pathv[i]);
 	text_printf(out, "build %s/%s: archive", v->folder, name);
 	for (size_t i = 0; i < found.gl_pathc; i++)
-		if (belongs(v, found.gl_pathv[i]))
+		if (!is_device_half(found.gl_pathv[i]))
 			text_printf(out, " $\n  %s/obj/%.*s.o", v->folder,
 		            stem_length(found.gl_pathv[i]), found.gl_pathv[i]);
 	text_puts(out, "\n");
@@ -96,7 +92,7 @@ static void emit_tool(text *out, const struct variant *v, const char *path)
 	emit_compile(out, v, path);
 	text_printf(out, "build %s/bin/%.*s: %s %s/obj/tools/%.*s.o %s/libquern.a\n",
 	            v->folder, length, name, v->link, v->folder, length, name, v->folder);
-	if (v != &SANITIZED && strncmp(name, "sources.", 8) != 0)
+	if (v == &PLAIN && strncmp(name, "sources.", 8) != 0)
 		text_printf(out, "build $o/bin/%.*s.digest: digest_sources $o/bin/%.*s | "
 		            "$o/bin/sources\n  program = $o/bin/%.*s\n", length, name, length,
 		            name, length, name);
@@ -114,7 +110,7 @@ static bool emit_tools(text *out, const struct variant *v, text *all, error *err
 		int length = stem_length(path) - (int)strlen("tools/");
 		emit_tool(out, v, path);
 		text_printf(all, " $\n  %s/bin/%.*s", v->folder, length, path + strlen("tools/"));
-		if (v != &SANITIZED && strcmp(path, "tools/sources.c") != 0)
+		if (v == &PLAIN && strcmp(path, "tools/sources.c") != 0)
 			text_printf(all, " $\n  $o/bin/%.*s.digest", length, path + strlen("tools/"));
 	}
 	globfree(&found);
@@ -139,20 +135,45 @@ static bool emit_tests(text *out, const struct variant *v, text *all, error *err
 	return true;
 }
 
+/* libquern_gpu.so, beside the programs that load it. */
+static bool emit_gpu(text *out, text *all, error *err)
+{
+	glob_t found;
+	if (!list_sources(GPU, &found, err))
+		return false;
+	text inputs = { 0 };
+	for (size_t i = 0; i < found.gl_pathc; i++) {
+		const char *path = found.gl_pathv[i];
+		if (strcmp(path, "lib/gpu/load.c") == 0)
+			continue;
+		emit_compile(out, &PLAIN, path);
+		text_printf(&inputs, " $\n  $o/obj/%.*s.o", stem_length(path), path);
+	}
+	text_printf(out, "build $o/bin/libquern_gpu.so: link_gpu%s $o/libquern.a\n",
+	            inputs.data ? inputs.data : "");
+	text_puts(all, " $\n  $o/bin/libquern_gpu.so");
+	globfree(&found);
+	bool ok = text_ok(&inputs, err);
+	text_free(&inputs);
+	return ok;
+}
+
 bool emit_programs(text *out, const struct tree_settings *settings, error *err)
 {
-	const struct variant plain = { "$o", "cc", "link", *settings->cuda != '\0' };
-	const struct variant *const variants[] = { &plain, &SANITIZED };
+	static const struct variant *const variants[] = { &PLAIN, &SANITIZED };
 	text tools = { 0 }, tests = { 0 };
 	bool ok = true;
 	for (int i = 0; ok && i < 2; i++) {
 		const struct variant *v = variants[i];
 		ok = emit_archive(out, v, "libquern.a", LIBRARY, err) &&
 		     emit_archive(out, v, "libsupport.a", SUPPORT, err) &&
-		     emit_tools(out, v, v == &plain ? &tools : &tests, err) &&
+		     emit_tools(out, v, v == &PLAIN ? &tools : &tests, err) &&
 		     emit_tests(out, v, &tests, err);
 	}
-	emit_compile(out, &plain, "configure.c");
+	ok = ok && (!*settings->cuda || emit_gpu(out, &tools, err));
+	text_printf(out, "build gpu_half: phony%s\n",
+	            *settings->cuda ? " $o/bin/libquern_gpu.so" : "");
+	emit_compile(out, &PLAIN, "configure.c");
 	text_printf(out, "build $o/bin/configure: link $o/obj/configure.o $o/libquern.a\n");
 	text_printf(out, "build tools: phony $o/bin/configure%s\n", tools.data);
 	text_printf(out, "build test: test | always tools%s\n", tests.data);
