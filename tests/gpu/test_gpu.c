@@ -52,7 +52,7 @@ static struct block read_merged(struct block_list *list, const char *folder, con
 	const char *paths[] = { path };
 	struct block merged;
 	error err;
-	snprintf(path, sizeof path, "%s/%s", folder, name);
+	assert_true(join_path(path, sizeof path, folder, name, &err));
 	assert_true(read_parts(list, paths, 1, kind, &err));
 	assert_true(merge_blocks(list, kind, &merged, &err));
 	return merged;
@@ -157,9 +157,9 @@ static void assert_same_bytes(const char *folder, const char *one, const char *o
 	char path[PATH_BYTES], *a, *b;
 	size_t size_a, size_b;
 	error err;
-	snprintf(path, sizeof path, "%s/%s", folder, one);
+	assert_true(join_path(path, sizeof path, folder, one, &err));
 	assert_true(read_file(path, 1 << 26, &a, &size_a, &err));
-	snprintf(path, sizeof path, "%s/%s", folder, other);
+	assert_true(join_path(path, sizeof path, folder, other, &err));
 	assert_true(read_file(path, 1 << 26, &b, &size_b, &err));
 	assert_int_equal(size_a, size_b);
 	assert_memory_equal(a, b, size_a);
