@@ -43,9 +43,10 @@ static void describe(struct arguments *a, struct option options[])
 		  "calibrate and score in N processes (default 1)", false },
 		{ "launch", OPTION_TEXT, &a->launch, "CMD",
 		  "prefix of heavy commands, e.g. 'srun --gres=gpu:1'", false },
-		{ "cpu", OPTION_FLAG, &a->cpu, NULL, "compute on the CPU (the default here)",
+		{ "cpu", OPTION_FLAG, &a->cpu, NULL, "compute on the CPU",
 		  false },
-		{ "cuda", OPTION_FLAG, &a->cuda, NULL, "compute on an NVIDIA GPU", false },
+		{ "cuda", OPTION_FLAG, &a->cuda, NULL, "compute on an NVIDIA GPU (default: where one answers)",
+		  false },
 		{ 0 },
 	};
 	memcpy(options, table, sizeof table);
@@ -53,12 +54,24 @@ static void describe(struct arguments *a, struct option options[])
 
 enum { OPTION_SLOTS = 12 };
 
+/* The toolkit's folder, or "". */
+static const char *find_cuda(void)
+{
+	const char *home = getenv("CUDA_HOME");
+	char nvcc[PATH_BYTES];
+	if (!home || !*home)
+		home = "/usr/local/cuda";
+	int length = snprintf(nvcc, sizeof nvcc, "%s/bin/nvcc", home);
+	return length > 0 && (size_t)length < sizeof nvcc && file_exists(nvcc) ? home : "";
+}
+
 static bool check_arguments(const struct arguments *a, error *err)
 {
-	if (a->cuda)
-		return fail(err, a->cpu ? EXIT_USAGE : EXIT_ENVIRONMENT, a->cpu
-		            ? "--cpu and --cuda exclude each other"
-		            : "--cuda: expected a build with CUDA kernels, found a CPU build");
+	if (a->cuda && a->cpu)
+		return fail(err, EXIT_USAGE, "--cpu and --cuda exclude each other");
+	if (a->cuda && !*find_cuda())
+		return fail(err, EXIT_ENVIRONMENT, "--cuda: expected the CUDA toolkit at $CUDA_HOME "
+		            "or /usr/local/cuda, found no bin/nvcc there");
 	if (a->workers < 1 || a->workers > 4096)
 		return fail(err, EXIT_USAGE, "--workers: expected 1 to 4096, found %lld",
 		            (long long)a->workers);
@@ -110,7 +123,8 @@ static bool configure(const struct arguments *a, const char *command, error *err
 	const struct tree_settings settings = {
 		.out = a->out, .template = "build.ninja.in", .configure = command,
 		.catalog = a->catalog, .compiler = compiler && *compiler ? compiler : "cc",
-		.launch = a->launch, .workers = a->workers
+		.launch = a->launch, .workers = a->workers, .cuda = find_cuda(),
+		.device = a->cpu ? "--cpu" : a->cuda ? "--cuda" : ""
 	};
 	bool ok = catalog_load(&catalog, a->catalog, &a->overrides, err) &&
 	          plan_build(&plan, &catalog, err) &&

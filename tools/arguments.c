@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+
 void data_options(struct data_arguments *a, struct option *options)
 {
 	struct source_settings *s = &a->source;
@@ -32,8 +33,18 @@ void data_options(struct data_arguments *a, struct option *options)
 		  false },
 		{ "tree", OPTION_TEXT, &a->tree, "DIR", "build tree with the store", true },
 		{ "out", OPTION_TEXT, &a->out, "FILE", "where the result goes", true },
+		{ "cpu", OPTION_FLAG, &a->device.cpu, NULL, "compute on the CPU", false },
+		{ "cuda", OPTION_FLAG, &a->device.cuda, NULL,
+		  "compute on an NVIDIA GPU (default: where one answers)", false },
 	};
 	memcpy(options, table, sizeof table);
+}
+
+bool say_device(const struct device_choice *device, const char *tool)
+{
+	if (*device->why)
+		printf("%s: computing on the CPU (%s)\n", tool, device->why);
+	return true;
 }
 
 bool part_parse(const char *share, int *part, int *parts, error *err)

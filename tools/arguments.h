@@ -6,6 +6,7 @@
 #include "lib/quant/formats/format.h"
 #include "lib/quant/groups.h"
 #include "lib/quant/numerics.h"
+#include "lib/quant/block_run.h"
 #include "lib/quant/source.h"
 
 /* Where samples come from and how much of them this process does. */
@@ -13,12 +14,17 @@ struct data_arguments {
 	struct source_settings source;
 	const char *part; /* "i/n" */
 	const char *tree, *out;
+	struct device_wish device;
 };
 
-enum { DATA_OPTIONS = 13, FORMAT_OPTIONS = 8 };
+enum { DATA_OPTIONS = 15, FORMAT_OPTIONS = 8 };
 
 /* Defaults, then DATA_OPTIONS entries of a table of options. */
 void data_options(struct data_arguments *a, struct option *options);
+/* Tells on standard output why a build with CUDA computes on the CPU, if it does; always
+ * true. */
+bool say_device(const struct device_choice *device, const char *tool);
+
 bool part_parse(const char *share, int *part, int *parts, error *err);
 
 /* Which linears take which format, and how. */

@@ -67,6 +67,7 @@ int main(int argc, char **argv)
 	};
 	error err;
 	int part, parts;
+	struct device_choice device;
 	data_options(&a, options);
 	enum parse_outcome parsed = parse_options(&command, argc, argv, NULL, &err);
 	if (parsed == PARSE_HELP)
@@ -74,8 +75,11 @@ int main(int argc, char **argv)
 	struct calibration_run run = { .images = a.source.calib_db != NULL };
 	const struct measurement m = { .self = &run, .tool = "calibrate", .kind = BLOCK_AMAX,
 		.add_key = add_key, .prepare = prepare, .measures = measures,
-		.begin_thread = begin_thread, .end_thread = end_thread, .measure = measure };
+		.begin_thread = begin_thread, .end_thread = end_thread, .measure = measure,
+		.gpu = { .work = GPU_CALIBRATE } };
 	bool ok = parsed == PARSE_OK && part_parse(a.part, &part, &parts, &err) &&
-	          run_blocks(&a.source, &m, a.tree, part, parts, a.out, &err);
+	          choose_device(&a.device, &device, &err) &&
+	          say_device(&device, "calibrate") &&
+	          run_blocks(&a.source, &m, &device, a.tree, part, parts, a.out, &err);
 	return ok ? EXIT_OK : error_report("calibrate", &err);
 }

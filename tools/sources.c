@@ -4,6 +4,7 @@
  * header those include, in sorted order, each with its SHA-256, are digested into
  * one number: what a key holds of the tool. Another compiler, flag or folder gives
  * the same number; any edit of a source gives another. */
+#include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,6 +38,22 @@ static bool add_source(struct source_set *set, const char *path, size_t length, 
 	return copy != NULL;
 }
 
+/* A program that can use a GPU has its sources among its own whether or not this build
+ * has CUDA: otherwise keys would differ between machines that have a toolkit and machines
+ * that have none. */
+static bool add_gpu(struct source_set *set, error *err)
+{
+	glob_t found;
+	bool ok = true;
+	if (glob("lib/gpu/*.c", 0, NULL, &found) != 0 ||
+	    glob("kernels/*.cu", GLOB_APPEND, NULL, &found) != 0)
+		return fail(err, EXIT_INTERNAL, "lib/gpu/*.c, kernels/*.cu: expected sources");
+	for (size_t i = 0; ok && i < found.gl_pathc; i++)
+		ok = add_source(set, found.gl_pathv[i], strlen(found.gl_pathv[i]), err);
+	globfree(&found);
+	return ok;
+}
+
 /* The map spells objects OUT/[sanitized/]obj/PATH.o, perhaps in parentheses after
  * an archive; the source is PATH.c. */
 static bool add_objects(struct source_set *set, const char *map, error *err)
@@ -47,10 +64,13 @@ static bool add_objects(struct source_set *set, const char *map, error *err)
 		size_t length = strcspn(path, " \t\n()");
 		at = path + length;
 		char source[PATH_BYTES];
-		if (length < 3 || length >= sizeof source || strncmp(path + length - 2, ".o", 2))
+		if (length < 3 || length >= sizeof source || strncmp(path + length - 2, ".o", 2) ||
+		    strncmp(path + length - 5, ".cu.o", 5) == 0)
 			continue;
 		snprintf(source, sizeof source, "%.*s.c", (int)length - 2, path);
 		if (!add_source(set, source, length, err))
+			return false;
+		if (strncmp(source, "lib/gpu/", 8) == 0 && !add_gpu(set, err))
 			return false;
 	}
 	return true;

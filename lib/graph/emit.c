@@ -105,7 +105,7 @@ bool emit_graph(struct emitted *e, const struct plan *plan,
 	add_value(&compiler, settings->compiler);
 	bool one = settings->workers == 1;
 	bool ok = read_file(settings->template, MAX_TEMPLATE_BYTES, &template, &size, err) &&
-	          emit_programs(&edges, err) && emit_data(e, &edges, plan, settings, err) &&
+	          emit_programs(&edges, settings, err) && emit_data(e, &edges, plan, settings, err) &&
 	          text_ok(&edges, err) && text_ok(&workers, err) && text_ok(&launch, err) &&
 	          text_ok(&compiler, err);
 	if (ok) {
@@ -117,6 +117,8 @@ bool emit_graph(struct emitted *e, const struct plan *plan,
 			{ "@WORKERS@", workers.data },
 			{ "@CONFIGURE@", settings->configure },
 			{ "@HEAVY_POOL@", one ? "console" : "work" },
+			{ "@CUDA@", settings->cuda },
+			{ "@DEVICE@", settings->device },
 			{ "@EDGES@", edges.data },
 		};
 		ok = fill_template(&e->ninja, settings->template, template, marks,

@@ -13,6 +13,8 @@ struct tree_settings {
 	const char *catalog;   /* schemes.json */
 	const char *compiler;
 	const char *launch;    /* prefix of heavy commands, or "" */
+	const char *cuda;      /* folder of the CUDA toolkit, or "" for a build without */
+	const char *device;    /* "", "--cpu" or "--cuda", for the heavy tools */
 	int64_t workers;
 };
 

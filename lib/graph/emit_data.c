@@ -157,7 +157,7 @@ static void emit_calibrate(struct emitted *e, text *out, const char *folder,
 	const struct catalog_baseline *b = p->catalog;
 	for (int i = 0; i < parts; i++, e->edges++) {
 		text_printf(out, "build %s/calibrate.%d.json: calibrate | %s %s %s" TOOL("calibrate")
-		            RUNS("calibrate") "\n  part = %d/%d\n  baseline = %s\n"
+		            RUNS("calibrate") " gpu_half\n  part = %d/%d\n  baseline = %s\n"
 		            "  samples = %lld\n", folder, i, stamps->weights, stamps->texts,
 		            stamps->data, i, parts, b->name, (long long)p->calib_samples);
 		add_data_arguments(out, b);
@@ -183,7 +183,7 @@ static void emit_score(struct emitted *e, text *out, const char *folder,
 	const struct catalog_baseline *b = p->catalog;
 	for (int i = 0; i < parts; i++, e->edges++) {
 		text_printf(out, "build %s/score.%s.%d.json: score | %s/amax.json %s %s %s"
-		            TOOL("score") RUNS("score") "\n  part = %d/%d\n  baseline = %s\n"
+		            TOOL("score") RUNS("score") " gpu_half\n  part = %d/%d\n  baseline = %s\n"
 		            "  samples = %lld\n  amax = %s/amax.json\n  method = %s\n", folder,
 		            f->name, i, folder, stamps->weights, stamps->texts, stamps->data, i,
 		            parts, b->name, (long long)p->score_samples, folder, b->method);

@@ -6,7 +6,7 @@
 #include "lib/graph/emit.h"
 
 /* Appends the edges that compile and link everything. */
-bool emit_programs(text *out, error *err);
+bool emit_programs(text *out, const struct tree_settings *settings, error *err);
 
 /* Appends the edges of all baselines and schemes, and the scan list with them. */
 bool emit_data(struct emitted *e, text *edges, const struct plan *plan,

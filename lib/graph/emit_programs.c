@@ -8,6 +8,7 @@
 
 static const char *const LIBRARY[] = { "lib/*/*.c", "lib/*/*/*.c", "kernels/*.c",
 	                                   "tools/arguments.c", NULL };
+static const char *const GPU[] = { "lib/gpu/*.c", "kernels/*.cu", NULL };
 static const char *const TOOLS[] = { "tools/*.c", NULL };
 static const char *const SUPPORT[] = { "tests/support/*.c", NULL };
 static const char *const TESTS[] = { "tests/*/test_*.c", "tests/*/*/test_*.c",
@@ -22,6 +23,12 @@ struct variant {
 static const struct variant PLAIN = { "$o", "cc", "link" };
 static const struct variant SANITIZED = { "$o/sanitized", "cc_sanitized",
 	                                      "link_sanitized" };
+
+/* lib/gpu is a library of its own, but for what loads it. */
+static bool is_device_half(const char *path)
+{
+	return strncmp(path, "lib/gpu/", 8) == 0 && strcmp(path, "lib/gpu/load.c") != 0;
+}
 
 /* Files that match any pattern, sorted within each. */
 static bool list_sources(const char *const *patterns, glob_t *found, error *err)
@@ -44,15 +51,20 @@ static bool is_shared(const char *path)
 	return strcmp(path, "tools/arguments.c") == 0;
 }
 
+/* The path without ".c"; ".cu" stays, so that x.c and x.cu give different objects. */
 static int stem_length(const char *path)
 {
-	return (int)(strlen(path) - strlen(".c"));
+	size_t length = strlen(path);
+	return (int)(path[length - 1] == 'u' ? length : length - strlen(".c"));
 }
 
 static void emit_compile(text *out, const struct variant *v, const char *path)
 {
+	bool device = path[strlen(path) - 1] == 'u';
 	text_printf(out, "build %s/obj/%.*s.o: %s %s\n", v->folder, stem_length(path), path,
-	            v->compile, path);
+	            device ? "cu" : v->compile, path);
+	if (!device && is_device_half(path))
+		text_puts(out, "  flags = $flags -fvisibility=hidden -isystem $cuda/include\n");
 }
 
 static bool emit_archive(text *out, const struct variant *v, const char *name,
@@ -62,10 +74,12 @@ static bool emit_archive(text *out, const struct variant *v, const char *name,
 	if (!list_sources(patterns, &found, err))
 		return false;
 	for (size_t i = 0; i < found.gl_pathc; i++)
-		emit_compile(out, v, found.gl_pathv[i]);
+		if (!is_device_half(found.gl_pathv[i]))
+			emit_compile(out, v, found.gl_pathv[i]);
 	text_printf(out, "build %s/%s: archive", v->folder, name);
 	for (size_t i = 0; i < found.gl_pathc; i++)
-		text_printf(out, " $\n  %s/obj/%.*s.o", v->folder,
+		if (!is_device_half(found.gl_pathv[i]))
+			text_printf(out, " $\n  %s/obj/%.*s.o", v->folder,
 		            stem_length(found.gl_pathv[i]), found.gl_pathv[i]);
 	text_puts(out, "\n");
 	globfree(&found);
@@ -122,7 +136,30 @@ static bool emit_tests(text *out, const struct variant *v, text *all, error *err
 	return true;
 }
 
-bool emit_programs(text *out, error *err)
+/* libquern_gpu.so, beside the programs that load it. */
+static bool emit_gpu(text *out, text *all, error *err)
+{
+	glob_t found;
+	if (!list_sources(GPU, &found, err))
+		return false;
+	text inputs = { 0 };
+	for (size_t i = 0; i < found.gl_pathc; i++) {
+		const char *path = found.gl_pathv[i];
+		if (strcmp(path, "lib/gpu/load.c") == 0)
+			continue;
+		emit_compile(out, &PLAIN, path);
+		text_printf(&inputs, " $\n  $o/obj/%.*s.o", stem_length(path), path);
+	}
+	text_printf(out, "build $o/bin/libquern_gpu.so: link_gpu%s $o/libquern.a\n",
+	            inputs.data ? inputs.data : "");
+	text_puts(all, " $\n  $o/bin/libquern_gpu.so");
+	globfree(&found);
+	bool ok = text_ok(&inputs, err);
+	text_free(&inputs);
+	return ok;
+}
+
+bool emit_programs(text *out, const struct tree_settings *settings, error *err)
 {
 	static const struct variant *const variants[] = { &PLAIN, &SANITIZED };
 	text tools = { 0 }, tests = { 0 };
@@ -134,6 +171,9 @@ bool emit_programs(text *out, error *err)
 		     emit_tools(out, v, v == &PLAIN ? &tools : &tests, err) &&
 		     emit_tests(out, v, &tests, err);
 	}
+	ok = ok && (!*settings->cuda || emit_gpu(out, &tools, err));
+	text_printf(out, "build gpu_half: phony%s\n",
+	            *settings->cuda ? " $o/bin/libquern_gpu.so" : "");
 	emit_compile(out, &PLAIN, "configure.c");
 	text_printf(out, "build $o/bin/configure: link $o/obj/configure.o $o/libquern.a\n");
 	text_printf(out, "build tools: phony $o/bin/configure%s\n", tools.data);

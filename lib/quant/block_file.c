@@ -38,6 +38,8 @@ bool print_block(const struct block *b, enum block_kind kind, text *out, error *
 	struct json_tree tree = tree_new();
 	tree_text(&tree, tree.root, "kind", block_kind_name(kind));
 	tree_text(&tree, tree.root, "key", b->key);
+	if (b->device)
+		tree_text(&tree, tree.root, "device", b->device);
 	tree_number(&tree, tree.root, "index", (double)b->index);
 	tree_number(&tree, tree.root, "samples", (double)b->samples);
 	tree_number(&tree, tree.root, "cut", (double)b->cut);
@@ -112,9 +114,10 @@ static bool read_block(struct block *b, const json_doc *doc, const cJSON *item,
 	if (!cJSON_IsObject(item))
 		return json_fail(doc, item, err, "expected a block, an object");
 	const cJSON *skipped = json_array(doc, item, "skipped", err);
-	const char *key;
+	const char *key, *device = "cpu float32";
 	if (!skipped || !json_text(doc, item, "key", &key, err) ||
-	    !(b->key = keep(memory, key, err)) ||
+	    !json_text_or(doc, item, "device", &device, err) ||
+	    !(b->key = keep(memory, key, err)) || !(b->device = keep(memory, device, err)) ||
 	    !json_integer(doc, item, "index", 0, MAX_BLOCKS, &b->index, err) ||
 	    !json_integer(doc, item, "samples", 0, MAX_BLOCKS, &b->samples, err) ||
 	    !json_integer(doc, item, "cut", 0, MAX_BLOCKS, &b->cut, err) ||
@@ -271,7 +274,8 @@ bool merge_blocks(struct block_list *list, enum block_kind kind, struct block *o
 {
 	const struct block *first = &list->blocks[0];
 	int skipped = 0;
-	*out = (struct block){ .count = first->count, .names = first->names };
+	*out = (struct block){ .device = first->device, .count = first->count,
+		.names = first->names };
 	for (int i = 0; i < list->count; i++)
 		skipped += list->blocks[i].skipped_count;
 	out->values = arena_alloc(&list->memory, (size_t)out->count, sizeof *out->values, err);

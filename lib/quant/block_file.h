@@ -27,6 +27,7 @@ struct part_format {
 
 struct block {
 	const char *key; /* the digest of what it was measured from, in hexadecimal */
+	const char *device; /* that it was measured on; NULL or absent: "cpu float32" */
 	int64_t index;   /* its place among the blocks of the source */
 	int64_t samples; /* measured; skipped ones not counted */
 	int64_t cut;     /* captions cut to fit max_tokens */

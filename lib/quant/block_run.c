@@ -8,6 +8,7 @@
 #include <math.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -27,6 +28,8 @@ struct measured {
 	double *values; /* [linear_count] */
 	double loss;
 	bool skipped, cut;
+	struct sample sample; /* waiting for the device */
+	bool waits;
 };
 
 struct worker;
@@ -40,6 +43,9 @@ struct runner {
 	struct model model;
 	struct checkpoint checkpoint;
 	bool model_open;
+	bool gpu;                /* measure on the device, prepare samples on the threads */
+	char device[160];        /* as keys and manifests call it */
+	struct block_gpu *blocks_gpu;
 	struct worker *workers;
 	int worker_count;
 	struct progress progress;
@@ -79,6 +85,11 @@ static bool measure_sample(struct worker *w, int index, error *err)
 		return out->skipped;
 	}
 	out->cut = sample.cut;
+	if (r->gpu) {
+		out->sample = sample;
+		out->waits = true;
+		return true;
+	}
 	bool ok = r->m->measure(r->m->self, w->state, &r->model, w->workspace, &sample,
 	                        out->values, &out->loss, err);
 	sample_free(&sample);
@@ -125,6 +136,46 @@ static bool run_threads(struct runner *r, error *err)
 	return !r->failed;
 }
 
+static void free_waiting(struct runner *r)
+{
+	for (int i = 0; i < r->count; i++)
+		if (r->measured[i].waits)
+			sample_free(&r->measured[i].sample);
+	for (int i = 0; i < r->count; i++)
+		r->measured[i].waits = false;
+}
+
+/* The samples that the threads prepared, through the device. */
+static bool run_device(struct runner *r, error *err)
+{
+	const struct sample **samples = calloc((size_t)r->count, sizeof *samples);
+	double **values = calloc((size_t)r->count, sizeof *values);
+	double *losses = calloc((size_t)r->count, sizeof *losses);
+	int count = 0;
+	bool ok = (samples && values && losses) || fail_memory(err, "a batch", 0);
+	for (int i = 0; ok && i < r->count; i++) {
+		if (!r->measured[i].waits)
+			continue;
+		samples[count] = &r->measured[i].sample;
+		values[count++] = r->measured[i].values;
+	}
+	ok = ok && block_gpu_measure(r->blocks_gpu, samples, count, values, losses, err);
+	for (int i = 0, n = 0; ok && i < r->count; i++)
+		if (r->measured[i].waits)
+			r->measured[i].loss = losses[n++];
+	free(samples);
+	free(values);
+	free(losses);
+	return ok;
+}
+
+static bool measure_samples(struct runner *r, error *err)
+{
+	bool ok = run_threads(r, err) && (!r->gpu || run_device(r, err));
+	free_waiting(r);
+	return ok;
+}
+
 /* ---- the model and the threads, made when first needed ---- */
 
 static bool open_model(struct runner *r, error *err)
@@ -132,11 +183,14 @@ static bool open_model(struct runner *r, error *err)
 	const char *folder = r->source.settings->model;
 	if (!checkpoint_open(&r->checkpoint, folder, err))
 		return false;
-	if (!model_open(&r->model, &r->checkpoint, &r->source.config, RESIDENT_BYTES, err)) {
+	if (!model_open(&r->model, &r->checkpoint, &r->source.config,
+	                r->gpu ? 0 : RESIDENT_BYTES, err)) {
 		checkpoint_close(&r->checkpoint);
 		return false;
 	}
 	r->model_open = true;
+	if (r->gpu)
+		return block_gpu_open(&r->blocks_gpu, &r->m->gpu, r->m->self, &r->model, err);
 	return r->m->prepare(r->m->self, &r->model, err);
 }
 
@@ -167,6 +221,8 @@ static bool make_workers(struct runner *r, error *err)
 	for (; r->worker_count < count; r->worker_count++) {
 		struct worker *w = &r->workers[r->worker_count];
 		w->r = r;
+		if (r->gpu)
+			continue; /* it only prepares samples */
 		w->workspace = workspace_new(err);
 		w->state = w->workspace ? r->m->begin_thread(r->m->self, err) : NULL;
 		if (!w->state) {
@@ -184,7 +240,7 @@ static bool block_key(struct runner *r, int64_t index, const struct key *model,
                       struct key *key, error *err)
 {
 	key_begin(key, r->m->tool, &r->sources);
-	key_add(key, "device", "cpu float32");
+	key_add(key, "device", r->device);
 	key_addf(key, "block", "%lld", (long long)index);
 	text_add(&key->text, model->text.data, model->text.length);
 	return r->m->add_key(r->m->self, key, err) &&
@@ -237,7 +293,7 @@ static bool gather_block(struct runner *r, int64_t index, const char *key,
 {
 	const struct model *model = &r->model;
 	size_t linears = (size_t)model->linear_count;
-	*b = (struct block){ .index = index, .key = key };
+	*b = (struct block){ .index = index, .key = key, .device = r->device };
 	b->names = arena_alloc(memory, linears, sizeof *b->names, err);
 	b->values = b->names ? arena_alloc(memory, linears, sizeof *b->values, err) : NULL;
 	b->skipped = b->values ? arena_alloc(memory, (size_t)r->count, sizeof *b->skipped, err)
@@ -273,7 +329,7 @@ static bool measure_block(struct runner *r, struct edge *e, int64_t index, text 
 	struct output output = { .name = "block.json" };
 	arena memory = { 0 };
 	bool ok = (r->model_open || open_model(r, err)) &&
-	          (r->workers || make_workers(r, err)) && run_threads(r, err) &&
+	          (r->workers || make_workers(r, err)) && measure_samples(r, err) &&
 	          gather_block(r, index, e->digest.hex, &block, &memory, err) &&
 	          print_block(&block, r->m->kind, out, err) &&
 	          store_add_bytes(&e->store, out->data, out->length, &output, err) &&
@@ -351,6 +407,8 @@ static bool run_part(struct runner *r, const char *tree, int part, int parts,
 static void close_runner(struct runner *r)
 {
 	for (int i = 0; i < r->worker_count; i++) {
+		if (r->gpu)
+			continue;
 		r->m->end_thread(r->m->self, r->workers[i].state);
 		workspace_free(r->workers[i].workspace);
 	}
@@ -358,6 +416,7 @@ static void close_runner(struct runner *r)
 		free(r->measured[i].values);
 	free(r->measured);
 	free(r->workers);
+	block_gpu_close(r->blocks_gpu);
 	if (r->model_open) {
 		model_close(&r->model);
 		checkpoint_close(&r->checkpoint);
@@ -370,10 +429,13 @@ static void close_runner(struct runner *r)
 }
 
 bool run_blocks(const struct source_settings *settings, const struct measurement *m,
-                const char *tree, int part, int parts, const char *out, error *err)
+                const struct device_choice *device, const char *tree, int part, int parts, const char *out, error *err)
 {
-	struct runner r = { .m = m, .lock = PTHREAD_MUTEX_INITIALIZER };
+	struct runner r = { .m = m, .gpu = device->gpu, .lock = PTHREAD_MUTEX_INITIALIZER };
 	char memo_path[PATH_BYTES];
+	snprintf(r.device, sizeof r.device, "%s", "cpu float32");
+	if (device->gpu)
+		snprintf(r.device, sizeof r.device, "%s bf16", device->name);
 	matmul_threads(1);
 	bool ok = source_check(settings, err) &&
 	          join_path(memo_path, sizeof memo_path, tree, "state/memo.db", err) &&

@@ -6,6 +6,7 @@
 #include "lib/artifact/edge.h"
 #include "lib/base/error.h"
 #include "lib/model/qwen.h"
+#include "lib/quant/block_gpu.h"
 #include "lib/quant/block_file.h"
 #include "lib/quant/source.h"
 
@@ -21,6 +22,8 @@ struct measurement {
 
 	/* Called once, when the first block has to be measured. */
 	bool (*prepare)(void *self, const struct model *model, error *err);
+
+	struct gpu_measurement gpu; /* the same on a device */
 
 	/* Whether linear i is measured at all. */
 	bool (*measures)(void *self, const struct model *model, int linear);
@@ -39,6 +42,6 @@ struct measurement {
  * even when samples are added. Writes the part file to `out`; `tree` is the folder
  * of the store. */
 bool run_blocks(const struct source_settings *settings, const struct measurement *m,
-                const char *tree, int part, int parts, const char *out, error *err);
+                const struct device_choice *device, const char *tree, int part, int parts, const char *out, error *err);
 
 #endif

@@ -31,6 +31,9 @@ struct format {
 	 * the format. One that they do not can be calibrated, scored, ranked and sliced. */
 	bool exportable;
 
+	/* Whether lib/gpu scores it. */
+	bool on_gpu;
+
 	/* values[out][in] = what comes back of w[out][in]. amax: the largest magnitude of
 	 * this weight, or with shared scales of its group. values may be w. */
 	void (*round_weight)(enum numerics n, const float *w, int out, int in, float amax,

@@ -34,6 +34,6 @@ static void round_input(enum numerics n, struct input_step step, const float *x,
 
 const struct format FORMAT_FP8_TENSOR = {
 	.element = "fp8_e4m3", .granularity = "tensor", .bits = 8, .group = 1,
-	.exportable = true, .round_weight = round_weight, .input_step = input_step,
+	.exportable = true, .on_gpu = true, .round_weight = round_weight, .input_step = input_step,
 	.round_input = round_input,
 };

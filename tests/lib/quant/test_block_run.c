@@ -169,7 +169,8 @@ static bool run_probe(struct probe *p, const struct source_settings *settings,
 	const struct measurement m = { .self = p, .tool = "probe", .kind = BLOCK_GRADIENT,
 		.add_key = add_key, .prepare = prepare, .measures = measures,
 		.begin_thread = begin_thread, .end_thread = end_thread, .measure = measure };
-	bool ok = run_blocks(settings, &m, path_of(tree), part, parts, path_of(out), err);
+	const struct device_choice cpu = { .gpu = false };
+	bool ok = run_blocks(settings, &m, &cpu, path_of(tree), part, parts, path_of(out), err);
 	quantised_free(&p->quantised);
 	arena_free(&p->memory);
 	return ok;

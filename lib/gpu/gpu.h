@@ -1,0 +1,93 @@
+/* The model on an NVIDIA GPU: calibration and gradient scores of whole batches.
+ *
+ * The same computation as lib/model, with BF16 weights and activations, a float32 residual
+ * stream and float32 accumulation. Samples are packed one after the other without padding;
+ * every sum has a fixed order and belongs to one sample, so a result depends neither on
+ * what a sample is batched with nor on the run. */
+#ifndef QUERN_GPU_GPU_H
+#define QUERN_GPU_GPU_H
+
+#include <stddef.h>
+
+#include "lib/base/error.h"
+#include "lib/data/prompt.h"
+#include "lib/model/qwen.h"
+
+struct gpu_api;
+
+/* What follows its first field is the device half's own. */
+struct gpu_model {
+	const struct gpu_api *api;
+};
+
+/* What of a linear is quantised, and with which scales. */
+struct gpu_quantisation {
+	bool scored; /* false: the linear is left alone */
+	bool divide; /* weight codes are e4m3(w / weight_decode), else e4m3(w * weight_encode) */
+	float weight_encode, weight_decode;
+	float input_encode, input_decode;
+};
+
+/* The device half is a library of its own beside the programs (libquern_gpu.so), loaded
+ * when there is a driver: a program built with CUDA starts as fast as one without, and
+ * runs on machines that have no driver.
+ *
+ * Whether this build has that half. */
+bool gpu_built(void);
+
+/* Whether this build and this machine can: a name for people in name[128]. */
+bool gpu_usable(char name[128], error *err);
+
+/* Uploads the weights. m (opened with resident_bytes 0 is enough) must outlive it.
+ * memory_limit bounds what is taken on the device; 0: what is free. */
+bool gpu_model_open(struct gpu_model **out, const struct model *m, size_t memory_limit,
+                    bool native_fp8, error *err);
+void gpu_model_close(struct gpu_model *g);
+
+/* The largest magnitude of every linear's weight, [linear_count]. */
+bool gpu_weight_amaxes(struct gpu_model *g, float *amax, error *err);
+
+/* Quantises the weights: quantisation[linear_count]. */
+bool gpu_quantise(struct gpu_model *g, const struct gpu_quantisation *quantisation,
+                  error *err);
+
+/* Sets the rest of device memory aside for batches: call when the weights (and codes) are
+ * there. memory_limit bounds everything taken on the device; 0: what is free. */
+bool gpu_take_arena(struct gpu_model *g, size_t memory_limit, error *err);
+
+/* How many of samples[0..count) fit one batch, at least 1. */
+int gpu_batch_fits(const struct gpu_model *g, const struct sample *const *samples, int count,
+                   bool gradient);
+
+enum gpu_work { GPU_CALIBRATE, GPU_SCORE };
+
+/* Queues a batch and returns while the device works; the samples may be freed then.
+ * GPU_SLOTS batches can be under way, each in a slot of its own. */
+enum { GPU_SLOTS = 2 };
+bool gpu_submit(struct gpu_model *g, int slot, enum gpu_work work,
+                const struct sample *const *samples, int count, error *err);
+
+/* Waits for the slot's batch. values[sample][linear_count]: after GPU_CALIBRATE the largest
+ * input of every linear (0 where nothing ran), after GPU_SCORE its score; loss[sample]
+ * (0 after GPU_CALIBRATE). */
+bool gpu_collect(struct gpu_model *g, int slot, double *values, double *loss, error *err);
+
+/* The functions above as the library has them; it exports one, called quern_gpu. */
+struct gpu_api {
+	bool (*usable)(char name[128], error *err);
+	bool (*model_open)(struct gpu_model **out, const struct model *m, size_t memory_limit,
+	                   bool native_fp8, error *err);
+	void (*model_close)(struct gpu_model *g);
+	bool (*weight_amaxes)(struct gpu_model *g, float *amax, error *err);
+	bool (*quantise)(struct gpu_model *g, const struct gpu_quantisation *quantisation,
+	                 error *err);
+	bool (*take_arena)(struct gpu_model *g, size_t memory_limit, error *err);
+	int (*batch_fits)(const struct gpu_model *g, const struct sample *const *samples,
+	                  int count, bool gradient);
+	bool (*submit)(struct gpu_model *g, int slot, enum gpu_work work,
+	               const struct sample *const *samples, int count, error *err);
+	bool (*collect)(struct gpu_model *g, int slot, double *values, double *loss,
+	                error *err);
+};
+
+#endif

@@ -1,0 +1,401 @@
+/* Uploading weights and laying batches out in device memory; see model.h. */
+#include "lib/gpu/model.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/model/expand.h"
+
+enum { ARENA_ALIGNMENT = 256, STAGE_ELEMENTS = 8 << 20 };
+
+static int round_16(int n)
+{
+	return (n + 15) / 16 * 16;
+}
+
+/* ---- memory that lives as long as the model ---- */
+
+static void *take_owned(struct device_model *g, size_t bytes, const char *what, error *err)
+{
+	if (g->owned_count == g->owned_room) {
+		int room = g->owned_room ? 2 * g->owned_room : 256;
+		void **owned = realloc(g->owned, (size_t)room * sizeof *owned);
+		if (!owned) {
+			fail_memory(err, "device allocations", (size_t)room * sizeof *owned);
+			return NULL;
+		}
+		g->owned = owned;
+		g->owned_room = room;
+	}
+	void *memory = device_alloc(&g->device, bytes, what, err);
+	g->owned[g->owned_count] = memory;
+	g->owned_count += memory != NULL;
+	g->weight_bytes += memory ? bytes : 0;
+	return memory;
+}
+
+static bool copy_up(struct device_model *g, void *to, const void *from, size_t bytes,
+                    error *err)
+{
+	cudaError_t status = cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice,
+	                                     g->device.stream);
+	if (status == cudaSuccess)
+		status = cudaStreamSynchronize(g->device.stream);
+	return status == cudaSuccess || fail(err, EXIT_ENVIRONMENT, "%s: upload: %s",
+	                                     g->device.name, cudaGetErrorString(status));
+}
+
+static uint16_t to_bf16(float x)
+{
+	uint32_t u;
+	memcpy(&u, &x, sizeof u);
+	return (uint16_t)((u + 0x7FFF + ((u >> 16) & 1)) >> 16);
+}
+
+static bool upload_floats(struct device_model *g, bf16_bits *to, const float *from, size_t count,
+                          error *err)
+{
+	bf16_bits *stage = malloc(count * sizeof *stage + 1);
+	if (!stage)
+		return fail_memory(err, "an upload", count * sizeof *stage);
+	for (size_t i = 0; i < count; i++)
+		stage[i] = to_bf16(from[i]);
+	bool ok = copy_up(g, to, stage, count * sizeof *stage, err);
+	free(stage);
+	return ok;
+}
+
+/* A tensor in BF16: as it is, or converted stretch by stretch. */
+static bool upload_tensor(struct device_model *g, bf16_bits *to, const struct tensor *t,
+                          error *err)
+{
+	size_t count = (size_t)t->elements;
+	if (t->dtype == DTYPE_BF16)
+		return copy_up(g, to, t->data, count * sizeof *to, err);
+	float *stage = malloc(STAGE_ELEMENTS * sizeof *stage);
+	bool ok = stage || fail_memory(err, "an upload", STAGE_ELEMENTS * sizeof *stage);
+	for (size_t at = 0; ok && at < count; at += STAGE_ELEMENTS) {
+		size_t piece = count - at < STAGE_ELEMENTS ? count - at : STAGE_ELEMENTS;
+		tensor_expand(stage, t, at, piece);
+		ok = upload_floats(g, to + at, stage, piece, err);
+	}
+	free(stage);
+	return ok;
+}
+
+static bool upload_norm(struct device_model *g, bf16_bits **to, const float *from, int width,
+                        error *err)
+{
+	*to = take_owned(g, (size_t)width * sizeof **to, "a norm", err);
+	return *to && upload_floats(g, *to, from, (size_t)width, err);
+}
+
+/* ---- matrices ---- */
+
+/* A tensor's rows into the matrix, from row `first` on, spread where rows are padded. */
+static bool upload_rows(struct device_model *g, struct matrix *x, int first,
+                        const struct tensor *t, error *err)
+{
+	bf16_bits *to = x->weight + (size_t)first * (size_t)x->row;
+	if (x->row == x->in)
+		return upload_tensor(g, to, t, err);
+	size_t rows = (size_t)t->elements / (size_t)x->in;
+	bf16_bits *packed = device_alloc(&g->device, (size_t)t->elements * sizeof *packed,
+	                                 "a weight in transit", err);
+	bool ok = packed && upload_tensor(g, packed, t, err);
+	if (ok) {
+		cudaMemsetAsync(to, 0, rows * (size_t)x->row * sizeof *to, g->device.stream);
+		cudaMemcpy2DAsync(to, (size_t)x->row * sizeof *to, packed,
+		                  (size_t)x->in * sizeof *to, (size_t)x->in * sizeof *to, rows,
+		                  cudaMemcpyDeviceToDevice, g->device.stream);
+		ok = device_wait(&g->device, err);
+	}
+	cudaFree(packed);
+	return ok;
+}
+
+static bool upload_matrix(struct device_model *g, struct matrix *x, const int *members,
+                          int member_count, error *err)
+{
+	const struct linear *linears = g->model->linears;
+	*x = (struct matrix){ .in = linears[members[0]].in, .member_count = member_count };
+	bool bias = linears[members[0]].bias != NULL;
+	for (int i = 0; i < member_count; i++) {
+		x->members[i] = members[i];
+		x->first[i] = x->out;
+		x->width[i] = linears[members[i]].out;
+		x->out += linears[members[i]].out;
+	}
+	x->row = (x->in + 7) / 8 * 8;
+	x->padded_out = round_16(x->out);
+	x->padded_in = round_16(x->in);
+	x->weight = take_owned(g, (size_t)x->out * (size_t)x->row * sizeof *x->weight,
+	                       linears[members[0]].name, err);
+	if (x->weight && bias) {
+		x->bias = take_owned(g, (size_t)x->out * sizeof *x->bias, "a bias", err);
+		x->bias_float = x->bias ? take_owned(g, (size_t)x->out * sizeof *x->bias_float,
+		                                     "a bias", err) : NULL;
+	}
+	if (!x->weight || (bias && !x->bias_float))
+		return false;
+	for (int i = 0; i < member_count; i++) {
+		const struct linear *l = &linears[members[i]];
+		if (!upload_rows(g, x, x->first[i], l->tensor, err) ||
+		    (bias && (!upload_floats(g, x->bias + x->first[i], l->bias, (size_t)l->out, err) ||
+		              !copy_up(g, x->bias_float + x->first[i], l->bias,
+		                       (size_t)l->out * sizeof *l->bias, err))))
+			return false;
+	}
+	g->matrices[g->matrix_count++] = x;
+	return true;
+}
+
+static bool upload_block(struct device_model *g, struct gpu_block *to, const struct block *b,
+                         const struct tower *t, error *err)
+{
+	const int qkv[] = { b->q, b->k, b->v }, gate_up[] = { b->gate, b->up };
+	to->full_attention = b->full_attention;
+	return upload_norm(g, &to->norm1, b->norm1, t->hidden, err) &&
+	       upload_norm(g, &to->norm2, b->norm2, t->hidden, err) &&
+	       upload_matrix(g, &to->qkv, qkv, t->fused ? 1 : 3, err) &&
+	       upload_matrix(g, &to->o, &b->o, 1, err) &&
+	       upload_matrix(g, &to->gate_up, gate_up, 2, err) &&
+	       upload_matrix(g, &to->down, &b->down, 1, err);
+}
+
+static bool upload_tower(struct device_model *g, struct gpu_tower *to, const struct tower *t,
+                         error *err)
+{
+	to->tower = t;
+	if (t->hidden % 8 || t->heads * t->head_dim % 8)
+		return fail(err, EXIT_ENVIRONMENT, "CUDA: expected rows of a multiple of 8 numbers, "
+		            "found %d (use --cpu)", t->hidden);
+	if (t->head_dim % 16 || t->head_dim > 128)
+		return fail(err, EXIT_ENVIRONMENT, "CUDA: expected heads of 16, 32 ... 128 numbers, "
+		            "found %d (use --cpu)", t->head_dim);
+	to->blocks = calloc((size_t)t->depth, sizeof *to->blocks);
+	if (!to->blocks)
+		return fail_memory(err, "blocks", (size_t)t->depth * sizeof *to->blocks);
+	for (int i = 0; i < t->depth; i++)
+		if (!upload_block(g, &to->blocks[i], &t->blocks[i], t, err))
+			return false;
+	return true;
+}
+
+static bool upload_all(struct device_model *g, error *err)
+{
+	const struct model_parts *p = g->model->parts;
+	const struct text_config *t = &g->model->config.text;
+	size_t matrices = 4 * (size_t)(p->vision.depth + p->text.depth) + 4;
+	g->matrices = calloc(matrices, sizeof *g->matrices);
+	if (!g->matrices)
+		return fail_memory(err, "matrices", matrices * sizeof *g->matrices);
+	g->embedding = take_owned(g, (size_t)t->vocab * (size_t)t->hidden * sizeof *g->embedding,
+	                          "the embedding", err);
+	if (!g->embedding || !upload_tensor(g, g->embedding, p->embedding, err) ||
+	    !upload_tower(g, &g->vision, &p->vision, err) ||
+	    !upload_tower(g, &g->text, &p->text, err) ||
+	    !upload_norm(g, &g->merger_norm, p->merger_norm, p->vision.hidden, err) ||
+	    !upload_norm(g, &g->final_norm, p->final_norm, p->text.hidden, err) ||
+	    !upload_matrix(g, &g->patch_embed, &p->patch_embed, 1, err) ||
+	    !upload_matrix(g, &g->merger_in, &p->merger_in, 1, err) ||
+	    !upload_matrix(g, &g->merger_out, &p->merger_out, 1, err))
+		return false;
+	if (g->patch_embed.row != g->patch_embed.in)
+		return fail(err, EXIT_ENVIRONMENT, "CUDA: expected patches of a multiple of 8 "
+		            "numbers, found %d (use --cpu)", g->patch_embed.in);
+	if (!t->tied_head)
+		return upload_matrix(g, &g->head, &p->head, 1, err);
+	/* A tied head is the embedding; it is never scored. */
+	g->head = (struct matrix){ .out = t->vocab, .in = t->hidden, .row = t->hidden, .weight = g->embedding,
+		.member_count = 1, .members = { p->head }, .width = { t->vocab } };
+	return true;
+}
+
+/* ---- opening ---- */
+
+bool device_usable(char name[128], error *err)
+{
+	struct device d;
+	if (!device_open(&d, err))
+		return false;
+	memcpy(name, d.name, 128);
+	device_close(&d);
+	return true;
+}
+
+bool device_take_arena(struct gpu_model *handle, size_t memory_limit, error *err)
+{
+	struct device_model *g = (struct device_model *)handle;
+	static const size_t RESERVE = (size_t)512 << 20; /* for the driver and cublas */
+	if (g->arena)
+		cudaFree(g->arena);
+	g->arena = NULL;
+	size_t free_bytes = device_free_bytes();
+	size_t room = free_bytes > RESERVE ? free_bytes - RESERVE : 0;
+	size_t allowed = memory_limit > g->weight_bytes + RESERVE
+	                         ? memory_limit - g->weight_bytes - RESERVE : 0;
+	if (memory_limit && allowed < room)
+		room = allowed;
+	/* Another process may take memory meanwhile: ask for less until it is there. */
+	for (; room >= (size_t)64 << 20; room -= room / 8) {
+		if (cudaMalloc((void **)&g->arena, room) == cudaSuccess) {
+			g->arena_bytes = room;
+			return true;
+		}
+		cudaGetLastError();
+	}
+	return fail(err, EXIT_ENVIRONMENT, "%s: out of device memory: %zu MB free after %zu MB of "
+	            "weights", g->device.name, free_bytes >> 20, g->weight_bytes >> 20);
+}
+
+bool device_model_open(struct gpu_model **out, const struct model *m, size_t memory_limit,
+                    bool native_fp8, error *err)
+{
+	struct device_model *g = calloc(1, sizeof *g);
+	*out = NULL;
+	if (!g)
+		return fail_memory(err, "a model on the device", sizeof *g);
+	g->public.api = &quern_gpu;
+	g->model = m;
+	bool ok = device_open(&g->device, err) && upload_all(g, err);
+	if (ok) {
+		g->native_fp8 = native_fp8 && g->device.fp8;
+		/* Codes come later; their room is set aside now. */
+		size_t codes = 0;
+		for (int i = 0; i < g->matrix_count; i++)
+			codes += (size_t)g->matrices[i]->padded_out * (size_t)g->matrices[i]->padded_in;
+		g->weight_bytes += codes;
+		ok = !memory_limit || memory_limit > g->weight_bytes ||
+		     fail(err, EXIT_ENVIRONMENT, "%s: the weights alone take %zu MB of %zu MB",
+		          g->device.name, g->weight_bytes >> 20, memory_limit >> 20);
+		g->weight_bytes -= codes;
+	}
+	if (!ok) {
+		device_model_close(&g->public);
+		return false;
+	}
+	*out = &g->public;
+	return true;
+}
+
+void device_model_close(struct gpu_model *handle)
+{
+	struct device_model *g = (struct device_model *)handle;
+	for (int i = 0; i < GPU_SLOTS; i++) {
+		cudaFreeHost(g->slots[i].packed);
+		cudaFreeHost(g->slots[i].results);
+		if (g->slots[i].done)
+			cudaEventDestroy(g->slots[i].done);
+	}
+	for (int i = 0; i < g->owned_count; i++)
+		cudaFree(g->owned[i]);
+	cudaFree(g->arena);
+	free(g->owned);
+	free(g->matrices);
+	free(g->vision.blocks);
+	free(g->text.blocks);
+	device_close(&g->device);
+	free(g);
+}
+
+/* ---- quantised weights ---- */
+
+bool device_weight_amaxes(struct gpu_model *handle, float *amax, error *err)
+{
+	struct device_model *g = (struct device_model *)handle;
+	enum { SCRATCH = 1024 };
+	float *device = device_alloc(&g->device, (SCRATCH + (size_t)g->model->linear_count) *
+	                             sizeof(float), "amax", err);
+	if (!device)
+		return false;
+	memset(amax, 0, (size_t)g->model->linear_count * sizeof *amax);
+	cudaMemsetAsync(device, 0, (SCRATCH + (size_t)g->model->linear_count) * sizeof(float),
+	                g->device.stream);
+	for (int i = 0; i < g->matrix_count; i++) {
+		const struct matrix *x = g->matrices[i];
+		for (int m = 0; m < x->member_count; m++)
+			gpu_weight_amax(device + SCRATCH + x->members[m], device,
+			                x->weight + (size_t)x->first[m] * (size_t)x->row,
+			                (int64_t)x->width[m] * x->row, g->device.stream);
+	}
+	cudaMemcpyAsync(amax, device + SCRATCH, (size_t)g->model->linear_count * sizeof *amax,
+	                cudaMemcpyDeviceToHost, g->device.stream);
+	bool ok = device_wait(&g->device, err);
+	cudaFree(device);
+	return ok;
+}
+
+static bool quantise_matrix(struct device_model *g, struct matrix *x,
+                            const struct gpu_quantisation *quantisation, error *err)
+{
+	size_t bytes = (size_t)x->padded_out * (size_t)x->padded_in;
+	const struct gpu_quantisation *first = &quantisation[x->members[0]];
+	x->scored = first->scored;
+	if (!x->scored)
+		return true;
+	if (!x->codes && !(x->codes = take_owned(g, bytes, "FP8 codes", err)))
+		return false;
+	cudaMemsetAsync(x->codes, 0, bytes, g->device.stream);
+	x->one_scale = true;
+	x->input_encode = first->input_encode;
+	x->input_decode = first->input_decode;
+	for (int m = 0; m < x->member_count; m++) {
+		const struct gpu_quantisation *q = &quantisation[x->members[m]];
+		uint8_t *codes = x->codes + (size_t)x->first[m] * (size_t)x->padded_in;
+		const bf16_bits *weight = x->weight + (size_t)x->first[m] * (size_t)x->row;
+		x->weight_scale[m] = q->weight_decode;
+		x->one_scale = x->one_scale && q->weight_decode == first->weight_decode;
+		if (q->divide)
+			gpu_fp8_encode_divided(codes, x->padded_in, weight, x->row, x->width[m],
+			                       x->in, q->weight_decode, g->device.stream);
+		else
+			gpu_fp8_encode(codes, x->padded_in, weight, x->row, x->width[m], x->in,
+			               q->weight_encode, g->device.stream);
+	}
+	return true;
+}
+
+bool device_quantise(struct gpu_model *handle, const struct gpu_quantisation *quantisation,
+                     error *err)
+{
+	struct device_model *g = (struct device_model *)handle;
+	for (int i = 0; i < g->matrix_count; i++)
+		if (!quantise_matrix(g, g->matrices[i], quantisation, err))
+			return false;
+	return device_wait(&g->device, err);
+}
+
+/* ---- the arena ---- */
+
+void arena_reset(struct device_model *g)
+{
+	g->arena_used = 0;
+}
+
+void *arena_take(struct device_model *g, size_t count, size_t size)
+{
+	size_t bytes = (count * size + ARENA_ALIGNMENT - 1) / ARENA_ALIGNMENT * ARENA_ALIGNMENT;
+	if (g->arena_used + bytes > g->arena_bytes) {
+		g->arena_used = g->arena_bytes + 1; /* remembered: see arena_ok */
+		return NULL;
+	}
+	char *piece = g->arena + g->arena_used;
+	g->arena_used += bytes;
+	if (g->arena_used > g->arena_peak)
+		g->arena_peak = g->arena_used;
+	return piece;
+}
+
+bool arena_ok(const struct device_model *g, error *err)
+{
+	return g->arena_used <= g->arena_bytes ||
+	       fail(err, EXIT_ENVIRONMENT, "%s: a sample does not fit %zu MB of device memory",
+	            g->device.name, g->arena_bytes >> 20);
+}
+
+struct gpu_counts gpu_counts(const struct device_model *g)
+{
+	return (struct gpu_counts){ .peak_bytes = g->weight_bytes + g->arena_peak,
+		.flops = g->flops };
+}
