@@ -44,6 +44,12 @@ bool part_parse(const char *share, int *part, int *parts, error *err)
 	return fail(err, EXIT_USAGE, "--part: expected I/N with 0 <= I < N, found \"%s\"", share);
 }
 
+struct option tree_option(const char **tree)
+{
+	return (struct option){ "tree", OPTION_TEXT, tree, "DIR",
+		"build tree in whose log this run is noted", false };
+}
+
 void format_options(struct format_arguments *a, struct option *options)
 {
 	*a = (struct format_arguments){ .name = "FP8_DEFAULT_CFG", .numerics_text = "quern" };
@@ -66,4 +72,13 @@ bool format_check(struct format_arguments *a, error *err)
 		return true;
 	return fail(err, EXIT_USAGE, "--numerics: expected quern or modelopt, found \"%s\"",
 	            a->numerics_text);
+}
+
+void format_key(const struct format_arguments *a, struct key *key)
+{
+	key_add(key, "format", a->name);
+	key_add(key, "numerics", a->numerics_text);
+	key_add(key, "scales", a->scale_per_member ? "member" : "group");
+	for (int i = 0; i < a->exclude.count; i++)
+		key_add(key, "exclude", a->exclude.values[i]);
 }

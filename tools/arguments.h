@@ -2,6 +2,7 @@
 #ifndef QUERN_TOOLS_ARGUMENTS_H
 #define QUERN_TOOLS_ARGUMENTS_H
 
+#include "lib/artifact/key.h"
 #include "lib/base/options.h"
 #include "lib/quant/groups.h"
 #include "lib/quant/numerics.h"
@@ -29,8 +30,13 @@ struct format_arguments {
 	struct option_list exclude;
 };
 
+/* --tree of the cheap tools: where a step is logged, NULL for nowhere. */
+struct option tree_option(const char **tree);
+
 void format_options(struct format_arguments *a, struct option *options);
 bool format_check(struct format_arguments *a, error *err);
 
+/* Adds them to a key. */
+void format_key(const struct format_arguments *a, struct key *key);
 
 #endif

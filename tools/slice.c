@@ -2,14 +2,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "lib/artifact/publish.h"
+#include "lib/artifact/step.h"
 #include "lib/base/file.h"
-#include "lib/base/options.h"
 #include "lib/quant/manifest.h"
+#include "tools/arguments.h"
 
 struct arguments {
-	const char *baseline, *folder, *scheme, *file_name, *percent, *out;
+	const char *baseline, *folder, *scheme, *file_name, *percent, *out, *tree;
 	bool full;
+	struct step step;
 };
 
 static bool read_rule(const struct arguments *a, struct rule *rule, error *err)
@@ -27,28 +28,39 @@ static bool read_rule(const struct arguments *a, struct rule *rule, error *err)
 	return true;
 }
 
-static bool write_text(const char *folder, const char *name, const text *content,
+static bool write_text(struct arguments *a, const char *name, const text *content,
                        error *err)
 {
 	char path[PATH_BYTES];
-	return join_path(path, sizeof path, folder, name, err) &&
-	       write_file_if_changed(path, content->data, content->length, NULL, err);
+	return join_path(path, sizeof path, a->out, name, err) &&
+	       step_write(&a->step, path, content, err);
 }
 
-static bool slice(const struct arguments *a, error *err)
+static bool begin_step(struct arguments *a, error *err)
+{
+	if (!step_begin(&a->step, a->tree, "slice", a->out, err))
+		return false;
+	key_add(&a->step.key, "scheme", a->scheme);
+	key_add(&a->step.key, "file_name", a->file_name);
+	key_add(&a->step.key, "baseline", a->folder);
+	key_add(&a->step.key, "top_percent", a->full ? "full" : a->percent);
+	return step_input(&a->step, "ranking", a->baseline, err);
+}
+
+static bool slice(struct arguments *a, error *err)
 {
 	struct baseline b;
 	struct coverage c = { 0 };
 	struct rule rule;
 	text coverage = { 0 }, manifest = { 0 }, file = { 0 };
-	if (!read_rule(a, &rule, err) || !baseline_read(&b, a->baseline, err))
+	if (!read_rule(a, &rule, err) || !begin_step(a, err) || !baseline_read(&b, a->baseline, err))
 		return false;
 	text_printf(&file, "%s_quant_manifest.json", b.name);
 	bool ok = text_ok(&file, err) && slice_baseline(&c, &b, a->scheme, &rule, err) &&
 	          print_coverage(&c, &b, a->folder, file.data, &coverage, err) &&
 	          print_scheme_manifest(&b, &c, a->file_name, &manifest, err) &&
-	          write_text(a->out, "manifest.json", &manifest, err) &&
-	          write_text(a->out, "slice.json", &coverage, err);
+	          write_text(a, "manifest.json", &manifest, err) &&
+	          write_text(a, "slice.json", &coverage, err) && step_end(&a->step, err);
 	text_free(&coverage);
 	text_free(&manifest);
 	text_free(&file);
@@ -73,6 +85,7 @@ int main(int argc, char **argv)
 		{ "full", OPTION_FLAG, &a.full, NULL, "keep every group", false },
 		{ "out", OPTION_TEXT, &a.out, "DIR",
 		  "where slice.json (coverage) and manifest.json go", true },
+		tree_option(&a.tree),
 		{ 0 },
 	};
 	const struct command command = {
@@ -84,5 +97,6 @@ int main(int argc, char **argv)
 	error err;
 	enum parse_outcome parsed = parse_options(&command, argc, argv, NULL, &err);
 	bool ok = parsed == PARSE_HELP || (parsed == PARSE_OK && slice(&a, &err));
+	step_drop(&a.step);
 	return ok ? EXIT_OK : error_report("slice", &err);
 }

@@ -207,10 +207,14 @@ static void emit_rank(struct emitted *e, text *out, const char *folder,
 
 static void emit_quantize(struct emitted *e, text *out, const char *folder,
                           const struct catalog_baseline *b,
-                          const struct stamp_names *stamps)
+                          const struct stamp_names *stamps, const char *tree)
 {
-	text_printf(out, "build %s/quantize.json: quantize | %s" TOOL("quantize")
-	            RUNS("quantize") "\n  model = ", folder, stamps->weights);
+	char stamp[PATH_BYTES], pieces[PATH_BYTES];
+	snprintf(stamp, sizeof stamp, "%.*s/stamps/pieces/%s", PATH_BYTES / 4, tree, b->name);
+	snprintf(pieces, sizeof pieces, "%.*s/quantize.json", PATH_BYTES / 2, folder);
+	add_scan(e, "pieces", stamp, pieces, "");
+	text_printf(out, "build %s: quantize | %s %s" TOOL("quantize") RUNS("quantize")
+	            "\n  model = ", pieces, stamps->weights, stamp);
 	add_word(out, b->model->path);
 	text_puts(out, "\n");
 	add_format_arguments(out, b);
@@ -354,7 +358,7 @@ bool emit_data(struct emitted *e, text *edges, const struct plan *plan,
 		emit_calibrate(e, edges, folder, p, &names, calibrate);
 		emit_score(e, edges, folder, p, &names, score);
 		emit_rank(e, edges, folder, p->catalog, &names, score);
-		emit_quantize(e, edges, folder, p->catalog, &names);
+		emit_quantize(e, edges, folder, p->catalog, &names, settings->out);
 	}
 	for (int i = 0; i < c->scheme_count; i++)
 		emit_scheme(e, edges, &c->schemes[i], settings);

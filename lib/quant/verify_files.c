@@ -39,6 +39,13 @@ static bool find_list(const char *folder, char *name, size_t size, error *err)
 	                          "), found %d", path, found);
 }
 
+bool find_file_list(const char *folder, char *path, size_t size, error *err)
+{
+	char name[PATH_BYTES];
+	return find_list(folder, name, sizeof name, err) &&
+	       join_path(path, size, folder, name, err);
+}
+
 static bool verify_file(const json_doc *list, const char *folder, const cJSON *entry,
                         int64_t *total, error *err)
 {
