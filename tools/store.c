@@ -1,6 +1,5 @@
 /* store: what a build tree keeps, looked at by a person: what there is, why an edge
  * ran, whether the bytes are right, what can go, and where the time went. */
-#include <dirent.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -125,6 +124,23 @@ static bool mark_published(struct census *c, const struct arguments *a, error *e
 	return ok;
 }
 
+/* What the edges of the catalog left in the tree. */
+static bool mark_catalog(struct census *c, const struct arguments *a,
+                         const struct release *r, error *err)
+{
+	for (size_t i = 0; i < r->count; i++)
+		for (size_t k = 0; k < r->artifacts[i].line_count; k++) {
+			const struct release_line *line = &r->artifacts[i].lines[k];
+			char path[PATH_BYTES];
+			bool file = strcmp(line->fields[0], "output") == 0 ||
+			            strcmp(line->fields[0], "part") == 0;
+			if (file && !(join_path(path, sizeof path, a->tree, line->fields[1], err) &&
+			              mark_named(c, path, err)))
+				return false;
+		}
+	return true;
+}
+
 static bool collect_garbage(const struct arguments *a, error *err)
 {
 	struct store s;
@@ -139,7 +155,7 @@ static bool collect_garbage(const struct arguments *a, error *err)
 		return false;
 	bool ok = open_census(a, &s, &c, err);
 	if (ok) {
-		ok = mark_published(&c, a, err) && mark_release(&release, &c, err);
+		ok = mark_published(&c, a, err) && mark_catalog(&c, a, &release, err);
 		mark_related(&c);
 		ok = ok && collect_store(&c, &s, &limits, &done, err) &&
 		     collect_leftovers(a->tree, now - SECONDS_A_DAY, &done, err);

@@ -95,6 +95,13 @@ static size_t count_lines(const char *data, size_t size)
 	return lines;
 }
 
+static int compare_entries(const void *a, const void *b)
+{
+	const struct log_entry *x = a, *y = b;
+	int order = strcmp(x->target, y->target);
+	return order ? order : x->line < y->line ? -1 : x->line > y->line;
+}
+
 static bool read_lines(struct edge_log *log, const char *data, size_t size, error *err)
 {
 	log->entries = arena_alloc(&log->memory, count_lines(data, size), sizeof *log->entries,
@@ -109,11 +116,13 @@ static bool read_lines(struct edge_log *log, const char *data, size_t size, erro
 		error ignored;
 		*e = (struct log_entry){ 0 };
 		if (json_parse(&doc, "a line of the log", at, length, &ignored)) {
+			e->line = log->count;
 			log->count += take_entry(log, &doc, e, &ignored);
 			json_free(&doc);
 		}
 		at += length + 1;
 	}
+	qsort(log->entries, log->count, sizeof *log->entries, compare_entries);
 	return true;
 }
 
@@ -145,6 +154,15 @@ size_t log_run_end(const struct edge_log *log, size_t first)
 {
 	size_t end = first + 1;
 	while (end < log->count && log->entries[end].process == log->entries[first].process &&
+	       strcmp(log->entries[end].target, log->entries[first].target) == 0)
+		end++;
+	return end;
+}
+
+size_t log_target_end(const struct edge_log *log, size_t first)
+{
+	size_t end = first + 1;
+	while (end < log->count &&
 	       strcmp(log->entries[end].target, log->entries[first].target) == 0)
 		end++;
 	return end;

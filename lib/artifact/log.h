@@ -27,6 +27,7 @@ struct log_entry {
 	double seconds;
 	uint64_t bytes;
 	int64_t at, process; /* filled by log_append */
+	size_t line;         /* filled by log_read */
 };
 
 /* Adds a line in one write: lines of edges that end together do not mix. */
@@ -34,7 +35,7 @@ bool log_append(const char *tree, const struct log_entry *entry, error *err);
 
 double seconds_since(const struct timespec *begun); /* of CLOCK_MONOTONIC */
 
-/* The lines, oldest first. What is no line of the above form (a write that a full
+/* The lines by target, those of one target oldest first. What is no line of the above form (a write that a full
  * disk cut short) is left out; no file is an empty log. */
 struct edge_log {
 	struct log_entry *entries;
@@ -45,7 +46,8 @@ struct edge_log {
 bool log_read(struct edge_log *log, const char *tree, error *err);
 void log_free(struct edge_log *log);
 
-/* Entries [first, end) are of one run: one process on one target. */
+/* Entries [first, end) are of one run: one process on one target; and of one target. */
 size_t log_run_end(const struct edge_log *log, size_t first);
+size_t log_target_end(const struct edge_log *log, size_t first);
 
 #endif

@@ -169,12 +169,17 @@ struct check {
 	const cJSON *now; /* root of the description */
 	text *report;
 	int *faults;
+	const char *faulty; /* the name reported last */
 	struct seen_file *seen;
 	size_t seen_count, seen_capacity;
 };
 
+/* One line an artifact: its first fault. */
 static void report(struct check *c, const char *what, const char *name, const char *why)
 {
+	if (c->faulty == name)
+		return;
+	c->faulty = name;
 	text_printf(c->report, "%-8s %s: %s\n", what, name, why);
 	++*c->faults;
 }
@@ -238,9 +243,13 @@ static bool check_key(struct check *c, const char *name, const cJSON *locked,
 		if (++count <= MOST_REASONS)
 			text_printf(&reasons, "%sit is made from other things", count > 1 ? "; " : "");
 	const cJSON *stamps = field(now, "inputs");
-	for (const cJSON *stamp = stamps ? stamps->child : NULL; stamp; stamp = stamp->next)
-		add_reasons(&reasons, &count, "input", field(locked_inputs, stamp->valuestring),
+	for (const cJSON *stamp = stamps ? stamps->child : NULL; stamp; stamp = stamp->next) {
+		char what[256];
+		const char *slash = strrchr(stamp->valuestring, '/');
+		snprintf(what, sizeof what, "%s:", slash ? slash + 1 : stamp->valuestring);
+		add_reasons(&reasons, &count, what, field(locked_inputs, stamp->valuestring),
 		            field(inputs, stamp->valuestring));
+	}
 	if (count > MOST_REASONS)
 		text_printf(&reasons, "; and %d more", count - MOST_REASONS);
 	bool ok = text_ok(&reasons, err);
@@ -369,7 +378,7 @@ static bool check_artifact(struct check *c, const struct artifact *a, error *err
 	}
 	if (!check_key(c, a->name, locked, field(field(c->now, "artifacts"), a->name), err))
 		return false;
-	for (size_t i = 0; i < a->line_count; i++)
+	for (size_t i = 0; i < a->line_count && c->faulty != a->name; i++)
 		if (output_of(&a->lines[i]) &&
 		    !check_output(c, a, &a->lines[i], locked, err))
 			return false;

@@ -150,7 +150,7 @@ static size_t next_own_key(const struct edge_log *log, struct run run, struct ru
 	return at;
 }
 
-/* Two keys that took each other's place. */
+/* Two keys that took each other's place, and in what they differ. */
 static bool explain_pair(const struct edge_log *log, const char *tree, size_t before,
                          size_t after, text *out, error *err)
 {
@@ -158,22 +158,49 @@ static bool explain_pair(const struct edge_log *log, const char *tree, size_t be
 	bool old_found = false, new_found = false;
 	bool ok = key_recall(tree, &log->entries[before].key, &old, &old_found, err) &&
 	          key_recall(tree, &log->entries[after].key, &new, &new_found, err);
-	text_printf(out, "  key %.12s... in place of %.12s...\n", log->entries[after].key.hex,
-	            log->entries[before].key.hex);
-	text lines = { 0 };
 	if (ok && old_found && new_found)
-		ok = explain_keys(old, new, &lines, err);
+		ok = explain_keys(old, new, out, err);
 	else if (ok)
-		text_puts(&lines, "the text of one of the two is not kept any more\n");
-	for (char *rest = lines.data, *line; (line = strsep(&rest, "\n"));)
-		if (*line)
-			text_printf(out, "    %s\n", line);
-	text_free(&lines);
+		text_puts(out, "the text of one of the two is not kept any more\n");
 	if (old_found)
 		free(old);
 	if (new_found)
 		free(new);
-	return ok;
+	return ok && text_ok(out, err);
+}
+
+/* Explanations in a row, of which equal ones are told once. */
+struct story {
+	text *out;
+	text last;    /* the explanation not yet told */
+	size_t count; /* of keys that it holds for */
+	const struct log_entry *first;
+};
+
+static void tell(struct story *s)
+{
+	if (s->count == 1)
+		text_printf(s->out, "  key %.12s... is new:\n", s->first->key.hex);
+	else if (s->count)
+		text_printf(s->out, "  %zu keys are new, %.12s... the first:\n", s->count,
+		            s->first->key.hex);
+	for (char *rest = s->last.data, *line; (line = strsep(&rest, "\n"));)
+		if (*line)
+			text_printf(s->out, "    %s\n", line);
+	text_free(&s->last);
+	s->count = 0;
+}
+
+static void add_to_story(struct story *s, const struct log_entry *entry, text *explanation)
+{
+	if (s->count && strcmp(s->last.data, explanation->data) == 0) {
+		text_free(explanation);
+	} else {
+		tell(s);
+		s->last = *explanation;
+		s->first = entry;
+	}
+	s->count++;
 }
 
 static bool explain_difference(const struct edge_log *log, const char *tree,
@@ -181,24 +208,30 @@ static bool explain_difference(const struct edge_log *log, const char *tree,
 {
 	size_t old = next_own_key(log, before, after, before.first);
 	size_t new = next_own_key(log, after, before, after.first);
+	struct story story = { .out = out };
+	bool ok = true;
 	if (old == before.end && new == after.end)
 		text_puts(out, "  the same keys as the run before: nothing that decides its result "
 		          "changed; an output was gone, or an input was written anew\n");
-	while (old < before.end || new < after.end) {
-		if (old < before.end && new < after.end) {
-			if (!explain_pair(log, tree, old, new, out, err))
-				return false;
-		} else if (new < after.end) {
-			text_printf(out, "  one key more: %s\n", log->entries[new].key.hex);
-		} else {
-			text_printf(out, "  one key less: %s\n", log->entries[old].key.hex);
-		}
+	while (ok && new < after.end) {
+		text explanation = { 0 };
+		if (old < before.end)
+			ok = explain_pair(log, tree, old, new, &explanation, err);
+		else
+			text_puts(&explanation, "it comes in addition to those of the run before\n");
+		if (ok && (ok = text_ok(&explanation, err)))
+			add_to_story(&story, &log->entries[new], &explanation);
+		else
+			text_free(&explanation);
 		if (old < before.end)
 			old = next_own_key(log, before, after, old + 1);
-		if (new < after.end)
-			new = next_own_key(log, after, before, new + 1);
+		new = next_own_key(log, after, before, new + 1);
 	}
-	return true;
+	tell(&story);
+	for (; ok && old < before.end; old = next_own_key(log, before, after, old + 1))
+		text_printf(out, "  key %.12s... is not needed any more\n",
+		            log->entries[old].key.hex);
+	return ok;
 }
 
 static void print_run(const struct edge_log *log, struct run run, text *out)
@@ -246,40 +279,30 @@ static bool is_named(const char *target, const char *name)
 	return false;
 }
 
-/* The run that ends the log's entries for the target of entry `from`; *before the one
- * that came before it. */
-static struct run last_runs(const struct edge_log *log, size_t from, struct run *before)
+/* The last run among the entries [first, end) of a target; *before the one before. */
+static struct run last_runs(const struct edge_log *log, size_t first, size_t end,
+                            struct run *before)
 {
-	const char *target = log->entries[from].target;
 	struct run last = { 0 };
 	*before = last;
-	for (size_t i = from; i < log->count; i = log_run_end(log, i)) {
-		if (strcmp(log->entries[i].target, target) != 0)
-			continue;
+	for (size_t i = first; i < end; i = log_run_end(log, i)) {
 		*before = last;
 		last = (struct run){ .first = i, .end = log_run_end(log, i) };
 	}
 	return last;
 }
 
-static bool seen_before(const struct edge_log *log, size_t entry)
-{
-	for (size_t i = 0; i < entry; i++)
-		if (strcmp(log->entries[i].target, log->entries[entry].target) == 0)
-			return true;
-	return false;
-}
-
 bool explain_target(const struct edge_log *log, const char *tree, const char *name,
                     text *out, int *found, error *err)
 {
 	*found = 0;
-	for (size_t i = 0; i < log->count; i = log_run_end(log, i)) {
+	for (size_t i = 0, end; i < log->count; i = end) {
 		const struct log_entry *e = &log->entries[i];
 		struct run before;
-		if (!*e->key.hex || !is_named(e->target, name) || seen_before(log, i))
+		end = log_target_end(log, i);
+		if (!*e->key.hex || !is_named(e->target, name))
 			continue;
-		struct run last = last_runs(log, i, &before);
+		struct run last = last_runs(log, i, end, &before);
 		++*found;
 		if (!explain_runs(log, tree, before, last, out, err))
 			return false;

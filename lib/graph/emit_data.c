@@ -121,8 +121,7 @@ static void baseline_folder(char *folder, const struct catalog_baseline *b, cons
 	snprintf(folder, PATH_BYTES, "%s/work/%s/%s", out, b->model->name, b->name);
 }
 
-/* One edge a worker, each with its run of blocks; never more edges than blocks. */
-static int count_parts(int64_t samples, const struct calibration *k, int64_t workers)
+int count_parts(int64_t samples, const struct calibration *k, int64_t workers)
 {
 	int64_t blocks = (samples + k->block_samples - 1) / k->block_samples;
 	return (int)(blocks < workers ? (blocks ? blocks : 1) : workers);
@@ -223,7 +222,7 @@ static void emit_quantize(struct emitted *e, text *out, const char *folder,
 
 /* ---- schemes ---- */
 
-static const char *file_name_of(const struct scheme *s)
+const char *scheme_file_name(const struct scheme *s)
 {
 	return s->rule.kind == RULE_FULL ? s->baseline->file_name : s->name;
 }
@@ -231,7 +230,7 @@ static const char *file_name_of(const struct scheme *s)
 static void emit_slice(struct emitted *e, text *out, const struct scheme *s,
                        const char *baseline, const char *work)
 {
-	const char *file = file_name_of(s);
+	const char *file = scheme_file_name(s);
 	text_printf(out, "build %s/slice.json %s/manifest.json: slice | %s/%s_quant_manifest.json"
 	            TOOL("slice") RUNS("slice") "\n  ranked = %s/%s_quant_manifest.json\n"
 	            "  baseline = %s\n  scheme = %s\n  file_name = %s\n  folder = %s\n", work,
@@ -249,7 +248,7 @@ static void emit_export(struct emitted *e, text *out, const struct scheme *s,
                         const char *published, const struct stamp_names *stamps)
 {
 	const struct catalog_baseline *b = s->baseline;
-	const char *file = file_name_of(s);
+	const char *file = scheme_file_name(s);
 	text_printf(out, "build %s/layer-sensitivity/%s_files.json: export | %s/slice.json "
 	            "%s/quantize.json %s/amax.json %s/%s_quant_manifest.json %s %s"
 	            TOOL("export") RUNS("export") " |@ %s/verify.json\n", folder, file, work,
@@ -282,7 +281,7 @@ static void emit_scheme(struct emitted *e, text *out, const struct scheme *s,
 	snprintf(folder, sizeof folder, "%s/models/%s/quantized/%s", settings->out, model,
 	         s->name);
 	snprintf(published, sizeof published, "%s/stamps/published/%s", settings->out, s->name);
-	add_scan(e, "published", published, folder, file_name_of(s));
+	add_scan(e, "published", published, folder, scheme_file_name(s));
 	emit_slice(e, out, s, baseline, work);
 	emit_export(e, out, s, baseline, work, folder, published, &stamps);
 }
@@ -299,7 +298,7 @@ static void emit_diversity(struct emitted *e, text *out, const struct plan *plan
 			if (c->schemes[i].baseline->model == &c->models[m])
 				text_printf(&inputs, " $\n  %s/models/%s/quantized/%s/layer-sensitivity/"
 				            "%s_files.json", tree, model, c->schemes[i].name,
-				            file_name_of(&c->schemes[i]));
+				            scheme_file_name(&c->schemes[i]));
 		if (inputs.length) {
 			text_printf(out, "build %s/models/%s/quantized/scheme-diversity.json: "
 			            "diversity%s |" TOOL("diversity") RUNS("diversity") "\n", tree,
@@ -340,6 +339,23 @@ static void emit_manifest(struct emitted *e, text *edges,
 	e->edges += 2;
 }
 
+/* Edges for a person: what there is, and how it stands. None is built unless named.
+ * A lock is of a tree in which everything is built and verified. */
+static void emit_looks(text *out, const struct plan *plan, const char *tree)
+{
+	const struct catalog *c = plan->catalog;
+	text_printf(out, "build help: show %s/help.txt | always\n", tree);
+	text_puts(out, "build stats: store | always" RUNS("store") "\n  verb = stats\n"
+	          "build dry-run: dry_run | always" RUNS("store") "\n"
+	          "build ci: release | always" RUNS("release") " tools\n  verb = ci\n"
+	          "build prune: release | always" RUNS("release") "\n  verb = prune\n"
+	          "build lock: release | always all");
+	for (int i = 0; i < c->scheme_count; i++)
+		text_printf(out, " $\n  %s/work/%s/schemes/%s/verify.json", tree,
+		            c->schemes[i].baseline->model->name, c->schemes[i].name);
+	text_puts(out, RUNS("release") "\n  verb = lock\n");
+}
+
 bool emit_data(struct emitted *e, text *edges, const struct plan *plan,
                const struct tree_settings *settings, error *err)
 {
@@ -364,7 +380,9 @@ bool emit_data(struct emitted *e, text *edges, const struct plan *plan,
 		emit_scheme(e, edges, &c->schemes[i], settings);
 	emit_diversity(e, edges, plan, settings->out);
 	emit_defaults(edges, c);
+	if (!emit_artifacts(&e->artifacts, plan, settings->workers, err))
+		return false;
 	emit_manifest(e, edges, settings);
-	text_printf(edges, "build help: show %s/help.txt | always\n", settings->out);
+	emit_looks(edges, plan, settings->out);
 	return text_ok(edges, err);
 }
