@@ -356,10 +356,26 @@ static void emit_looks(text *out, const struct plan *plan, const char *tree)
 	text_puts(out, RUNS("release") "\n  verb = lock\n");
 }
 
+/* Schemes are targets beside these. */
+static bool check_names(const struct catalog *c, error *err)
+{
+	static const char *const taken[] = { "all", "tools", "test", "help", "stats",
+		"dry-run", "ci", "lock", "prune", "always", NULL };
+	for (int i = 0; i < c->scheme_count; i++)
+		for (int k = 0; taken[k]; k++)
+			if (strcmp(c->schemes[i].name, taken[k]) == 0)
+				return fail(err, EXIT_BAD_INPUT, "%s: schemes.%s: the name is that of "
+				            "another target; expected another one", c->doc.name,
+				            taken[k]);
+	return true;
+}
+
 bool emit_data(struct emitted *e, text *edges, const struct plan *plan,
                const struct tree_settings *settings, error *err)
 {
 	const struct catalog *c = plan->catalog;
+	if (!check_names(c, err))
+		return false;
 	for (int i = 0; i < c->baseline_count; i++) {
 		const struct planned_baseline *p = &plan->baselines[i];
 		struct stamp_names names;
