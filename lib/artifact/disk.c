@@ -114,6 +114,13 @@ int disk_set_time(int fd, struct timespec changed)
 	return result;
 }
 
+int disk_touch(const char *path)
+{
+	int result;
+	CALL(result, utimensat(AT_FDCWD, path, NULL, 0));
+	return result;
+}
+
 void disk_start_sync(int fd)
 {
 	sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE);

@@ -41,6 +41,9 @@ int disk_sync_parent(const char *path); /* the folder that holds path's name */
 /* Sets the time of the last change; reading needs no permission to write. */
 int disk_set_time(int fd, struct timespec changed);
 
+/* The same by name, to now. */
+int disk_touch(const char *path);
+
 /* Asks for the file's bytes to be on their way, so that syncing many files
  * waits once; a hint, without an answer. */
 void disk_start_sync(int fd);

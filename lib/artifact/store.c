@@ -109,6 +109,8 @@ static bool set_aside(const struct store *s, const struct digest *digest,
 		return false;
 	snprintf(aside, PATH_BYTES, "%.*s/damaged/%s", PATH_BYTES - 128, s->folder,
 	         digest->hex);
+	/* Its other names, in checkpoints, show that it is not as it was. */
+	disk_touch(path);
 	int result = disk_rename(path, aside);
 	return result == 0 || result == -ENOENT ||
 	       fail_disk(err, result, path, "move the damaged object away");
