@@ -339,21 +339,47 @@ static void emit_manifest(struct emitted *e, text *edges,
 	e->edges += 2;
 }
 
+/* The lock lies beside the catalog: schemes.json, schemes.lock.json. */
+static void add_lock(text *out, const char *catalog)
+{
+	char lock[PATH_BYTES];
+	size_t length = strlen(catalog), tail = strlen(".json");
+	if (length > tail && strcmp(catalog + length - tail, ".json") == 0)
+		length -= tail;
+	snprintf(lock, sizeof lock, "%.*s.lock.json", (int)length, catalog);
+	text_puts(out, "  lock = ");
+	add_word(out, lock);
+	text_puts(out, "\n");
+}
+
+/* An edge that holds the tree against the lock or the catalog. */
+static void emit_release(text *out, const char *verb, const struct tree_settings *settings,
+                         const char *inputs)
+{
+	text_printf(out, "build %s: release | always%s" RUNS("release") "\n  verb = %s\n", verb,
+	            inputs, verb);
+	add_lock(out, settings->catalog);
+}
+
 /* Edges for a person: what there is, and how it stands. None is built unless named.
  * A lock is of a tree in which everything is built and verified. */
-static void emit_looks(text *out, const struct plan *plan, const char *tree)
+static void emit_looks(text *out, const struct plan *plan,
+                       const struct tree_settings *settings)
 {
 	const struct catalog *c = plan->catalog;
-	text_printf(out, "build help: show %s/help.txt | always\n", tree);
+	text everything = { 0 };
+	text_printf(out, "build help: show %s/help.txt | always\n", settings->out);
 	text_puts(out, "build stats: store | always" RUNS("store") "\n  verb = stats\n"
-	          "build dry-run: dry_run | always" RUNS("store") "\n"
-	          "build ci: release | always" RUNS("release") " tools\n  verb = ci\n"
-	          "build prune: release | always" RUNS("release") "\n  verb = prune\n"
-	          "build lock: release | always all");
+	          "build dry-run: dry_run | always" RUNS("store") "\n");
+	text_puts(&everything, " all");
 	for (int i = 0; i < c->scheme_count; i++)
-		text_printf(out, " $\n  %s/work/%s/schemes/%s/verify.json", tree,
+		text_printf(&everything, " $\n  %s/work/%s/schemes/%s/verify.json", settings->out,
 		            c->schemes[i].baseline->model->name, c->schemes[i].name);
-	text_puts(out, RUNS("release") "\n  verb = lock\n");
+	emit_release(out, "ci", settings, " tools");
+	emit_release(out, "prune", settings, "");
+	emit_release(out, "lock", settings, everything.data ? everything.data : "");
+	out->failed |= everything.failed;
+	text_free(&everything);
 }
 
 /* Schemes are targets beside these. */
@@ -399,6 +425,6 @@ bool emit_data(struct emitted *e, text *edges, const struct plan *plan,
 	if (!emit_artifacts(&e->artifacts, plan, settings->workers, err))
 		return false;
 	emit_manifest(e, edges, settings);
-	emit_looks(edges, plan, settings->out);
+	emit_looks(edges, plan, settings);
 	return text_ok(edges, err);
 }
