@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "lib/artifact/disk.h"
@@ -91,14 +90,18 @@ static bool is_marked(const struct stat *st, const struct digest *digest)
 	return st->st_mtim.tv_nsec == mark_of(digest) || st->st_mtim.tv_nsec == 0;
 }
 
-/* Gives the object its mark, at `second` or now, whichever is earlier; a second less,
- * so that no mark lies in the future. A file system that keeps no times loses the
- * mark: the object is then read whenever it is used. */
-static void set_mark(int fd, const struct digest *digest, time_t second)
+/* Gives the object its mark: a second before it was written last, by the file system's
+ * clock, which also dates what is published after it. A file system that keeps no times
+ * loses the mark: the object is then read whenever it is used. */
+static void set_mark(int fd, const struct digest *digest)
 {
-	time_t now = time(NULL);
-	disk_set_time(fd, (struct timespec){ .tv_sec = (second < now ? second : now) - 1,
-	                                     .tv_nsec = mark_of(digest) });
+	struct stat st;
+	if (fstat(fd, &st) != 0)
+		return;
+	time_t written = st.st_mtim.tv_sec, changed = st.st_ctim.tv_sec;
+	disk_set_time(fd, (struct timespec){
+		.tv_sec = (written < changed ? written : changed) - 1,
+		.tv_nsec = mark_of(digest) });
 }
 
 /* Moves a bad object out of the way, so that whatever names it is a miss. */
@@ -129,7 +132,7 @@ static bool reread_object(const struct store *s, const struct digest *digest,
 	bool ok = digest_descriptor(fd, path, &found, &bytes, err);
 	*whole = ok && digest_equal(&found, digest);
 	if (*whole && !is_marked(st, digest))
-		set_mark(fd, digest, st->st_mtim.tv_sec);
+		set_mark(fd, digest);
 	close(fd);
 	return ok && (*whole || set_aside(s, digest, path, aside, err));
 }
@@ -214,7 +217,7 @@ static bool place_writer(struct object_writer *w, const struct output *o, error 
 		return true;
 	if (!store_object_path(w->store, &o->digest, path, err) || !make_parent(path, err))
 		return false;
-	set_mark(w->temp.fd, &o->digest, time(NULL));
+	set_mark(w->temp.fd, &o->digest);
 	int result = disk_sync(w->temp.fd);
 	if (result == 0)
 		result = disk_rename(w->temp.path, path);
