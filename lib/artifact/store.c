@@ -84,10 +84,13 @@ static long mark_of(const struct digest *digest)
 	return sscanf(digest->hex, "%8lx", &first) == 1 ? (long)(first % 1000000000) : 0;
 }
 
-/* Zero is what file systems that count whole seconds keep of a mark. */
+/* Zero is what file systems that count whole seconds keep of a mark. No mark lies in
+ * the future. */
 static bool is_marked(const struct stat *st, const struct digest *digest)
 {
-	return st->st_mtim.tv_nsec == mark_of(digest) || st->st_mtim.tv_nsec == 0;
+	long nanoseconds = st->st_mtim.tv_nsec;
+	return (nanoseconds == mark_of(digest) || nanoseconds == 0) &&
+	       st->st_mtim.tv_sec <= st->st_ctim.tv_sec;
 }
 
 /* Gives the object its mark: a second before it was written last, by the file system's
