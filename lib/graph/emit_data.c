@@ -371,7 +371,8 @@ static void emit_looks(text *out, const struct plan *plan,
 	text_printf(out, "build help: show %s/help.txt | always\n", settings->out);
 	text_puts(out, "build stats: store | always" RUNS("store") "\n  verb = stats\n"
 	          "build dry-run: dry_run | always" RUNS("store") "\n");
-	text_puts(&everything, " all");
+	for (int i = 0; i < c->model_count; i++)
+		text_printf(&everything, " diversity_%s", c->models[i].name);
 	for (int i = 0; i < c->scheme_count; i++)
 		text_printf(&everything, " $\n  %s/work/%s/schemes/%s/verify.json", settings->out,
 		            c->schemes[i].baseline->model->name, c->schemes[i].name);
