@@ -6,11 +6,14 @@
  * the stamp runs when content changed and never because of a date. A published
  * checkpoint has a stamp too: it moves when a file of it is gone, has another size,
  * or was written to after it was published. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
+#include "lib/artifact/disk.h"
+#include "lib/artifact/log.h"
 #include "lib/artifact/memo.h"
 #include "lib/artifact/publish.h"
 #include "lib/base/file.h"
@@ -19,11 +22,14 @@
 #include "lib/checkpoint/model_files.h"
 #include "lib/data/samples.h"
 #include "lib/quant/assemble.h"
+#include "lib/quant/variants.h"
 
 enum { MAX_LIST_BYTES = 16 << 20, MAX_FIELDS = 5 };
 
 struct scanner {
 	struct memo *memo;
+	struct store store;
+	struct stat now; /* of something just touched: the file system's clock */
 	int inputs, moved;
 };
 
@@ -126,26 +132,63 @@ static bool stamp_published(struct scanner *s, text *stamp, const struct line *l
 	struct stat st;
 	json_doc list;
 	error ignored;
-	(void)s;
 	int length = snprintf(path, sizeof path, "%s/" SENSITIVITY_FOLDER "/%s" FILES_SUFFIX,
 	                      folder, l->fields[3]);
 	if (length < 0 || (size_t)length >= sizeof path)
 		return fail(err, EXIT_BAD_INPUT, "%.100s...: path is too long", folder);
-	if (stat(path, &st) != 0) {
-		text_puts(stamp, "whole\n");
+	if (stat(path, &st) != 0)
 		return true;
-	}
 	if (!json_load(&list, path, MAX_LIST_BYTES, &ignored)) {
 		text_printf(stamp, "damaged: %s\n", l->fields[3]);
 		return true;
 	}
-	const char *damage = find_damage(folder, &list, &st);
-	if (damage)
+	/* What depends on a file from the future would be made again for ever. */
+	const char *damage = newer(&st, &s->now) ? l->fields[3]
+	                                         : find_damage(folder, &list, &st);
+	if (damage) {
 		text_printf(stamp, "damaged: %s\n", damage);
-	else
-		text_puts(stamp, "whole\n");
+		printf("%s/%s: not as it was published, made anew\n", folder, damage);
+	}
 	json_free(&list);
 	return true;
+}
+
+/* ---- pieces in the store, which checkpoints are linked from ---- */
+
+static bool check_piece(struct scanner *s, text *stamp, const struct output *piece,
+                        error *err)
+{
+	enum object_state state;
+	if (!store_check(&s->store, &piece->digest, false, &state, err))
+		return false;
+	if (state == OBJECT_WHOLE)
+		return true;
+	text_printf(stamp, "%s\n", piece->digest.hex);
+	if (state == OBJECT_DAMAGED)
+		printf("%s/objects: %s (%s) is not what its name says, moved to %s/damaged and "
+		       "made anew\n", s->store.folder, piece->digest.hex, piece->name,
+		       s->store.folder);
+	return true;
+}
+
+/* Those that are damaged or gone. */
+static bool stamp_pieces(struct scanner *s, text *stamp, const struct line *l, error *err)
+{
+	struct variant_set set;
+	error unreadable;
+	if (!file_exists(l->fields[2]))
+		return true;
+	if (!variants_read(&set, l->fields[2], &unreadable)) {
+		text_puts(stamp, "unreadable\n");
+		return true;
+	}
+	bool ok = check_piece(s, stamp, &set.rest, err);
+	for (int i = 0; ok && i < set.count; i++)
+		ok = check_piece(s, stamp, &set.pairs[i].plain, err) &&
+		     (!set.pairs[i].quantised.bytes ||
+		      check_piece(s, stamp, &set.pairs[i].quantised, err));
+	variants_free(&set);
+	return ok;
 }
 
 /* ---- the list ---- */
@@ -161,6 +204,8 @@ static bool stamp_line(struct scanner *s, const struct line *l, text *stamp, err
 		return stamp_model(s, stamp, l->fields[2], FILES_TEXTS, err);
 	if (strcmp(kind, "images") == 0 && l->count == 5)
 		return stamp_images(s, stamp, l, err);
+	if (strcmp(kind, "pieces") == 0 && l->count == 3)
+		return stamp_pieces(s, stamp, l, err);
 	if (strcmp(kind, "published") == 0 && l->count == 4)
 		return stamp_published(s, stamp, l, err);
 	return fail(err, EXIT_INTERNAL, "unknown kind of input \"%s\" with %d fields", kind,
@@ -180,14 +225,18 @@ static bool scan_line(struct scanner *s, const struct line *l, error *err)
 {
 	text stamp = { 0 };
 	bool changed = false;
+	bool is_output = strcmp(l->fields[0], "published") == 0 ||
+	                 strcmp(l->fields[0], "pieces") == 0;
 	bool ok = stamp_line(s, l, &stamp, err) && text_ok(&stamp, err) &&
-	          (file_exists(l->fields[1]) || make_parent(l->fields[1], err)) &&
-	          write_file_if_changed(l->fields[1], stamp.data ? stamp.data : "",
-	                                stamp.length, &changed, err);
-	/* A damaged checkpoint must move its stamp again until it is whole. */
-	if (ok && !changed && stamp.data && strncmp(stamp.data, "damaged", 7) == 0) {
+	          (file_exists(l->fields[1]) || make_parent(l->fields[1], err));
+	const char *content = stamp.data ? stamp.data : "";
+	/* The stamp of an output speaks of damage alone: it moves as long as there is
+	 * some, and stays when there is none. */
+	if (ok && is_output && (stamp.length || !file_exists(l->fields[1]))) {
 		changed = true;
-		ok = write_file(l->fields[1], stamp.data, stamp.length, err);
+		ok = write_file(l->fields[1], content, stamp.length, err);
+	} else if (ok && !is_output) {
+		ok = write_file_if_changed(l->fields[1], content, stamp.length, &changed, err);
 	}
 	s->moved += changed;
 	text_free(&stamp);
@@ -213,14 +262,42 @@ static bool scan_list(struct scanner *s, const char *path, error *err)
 	return ok;
 }
 
+/* The clock that dates files need not be the one that processes are told. */
+static bool look_at_clock(struct scanner *s, const char *tree, error *err)
+{
+	char path[PATH_BYTES];
+	if (!join_path(path, sizeof path, tree, "state", err))
+		return false;
+	int result = disk_touch(path);
+	if (result == 0 && stat(path, &s->now) != 0)
+		result = -errno;
+	return result == 0 || fail_disk(err, result, path, "look at the clock");
+}
+
+static bool open_scanner(struct scanner *s, const char *tree, error *err)
+{
+	char path[PATH_BYTES];
+	return join_path(path, sizeof path, tree, "store", err) &&
+	       store_open(&s->store, path, err) &&
+	       join_path(path, sizeof path, tree, "state/memo.db", err) &&
+	       (s->memo = memo_open(path, err)) && look_at_clock(s, tree, err);
+}
+
+static bool log_scan(const struct scanner *s, const char *tree, const char *list,
+                     const struct timespec *begun, error *err)
+{
+	const struct log_entry entry = { .tool = "scan", .target = list,
+		.seconds = seconds_since(begun), .bytes = memo_counts(s->memo).bytes_hashed };
+	return log_append(tree, &entry, err);
+}
+
 int main(int argc, char **argv)
 {
-	const char *list = NULL, *state = NULL;
+	const char *list = NULL, *tree = NULL;
 	const struct option options[] = {
 		{ "list", OPTION_TEXT, &list, "FILE", "inputs and their stamps, from configure",
 		  true },
-		{ "state", OPTION_TEXT, &state, "DIR", "folder of the digest memo, on a local disk",
-		  true },
+		{ "tree", OPTION_TEXT, &tree, "DIR", "build tree; holds the memo of digests", true },
 		{ 0 },
 	};
 	const struct command command = {
@@ -229,14 +306,15 @@ int main(int argc, char **argv)
 		.options = options
 	};
 	error err;
-	char memo_path[PATH_BYTES];
+	struct timespec begun;
 	struct scanner s = { 0 };
 	enum parse_outcome parsed = parse_options(&command, argc, argv, NULL, &err);
 	if (parsed == PARSE_HELP)
 		return EXIT_OK;
+	clock_gettime(CLOCK_MONOTONIC, &begun);
 	bool ok = parsed == PARSE_OK &&
-	          join_path(memo_path, sizeof memo_path, state, "memo.db", &err) &&
-	          (s.memo = memo_open(memo_path, &err)) && scan_list(&s, list, &err);
+	          open_scanner(&s, tree, &err) && scan_list(&s, list, &err) &&
+	          log_scan(&s, tree, list, &begun, &err);
 	if (s.memo)
 		memo_close(s.memo);
 	if (ok && s.moved == 0)
