@@ -106,12 +106,23 @@ static bool answer(const struct arguments *a, const char *folder, struct served_
 	return ok;
 }
 
+/* One thread, unless that would try a person's patience: products summed by several
+ * threads round differently, and near a tie the text would depend on the machine. */
+static int count_threads(const struct model *m)
+{
+	static const int64_t MANY_WEIGHTS = (int64_t)1 << 28;
+	int64_t weights = 0;
+	for (int i = 0; i < m->linear_count; i++)
+		weights += (int64_t)m->linears[i].out * m->linears[i].in;
+	return weights < MANY_WEIGHTS ? 1 : (int)sysconf(_SC_NPROCESSORS_ONLN);
+}
+
 static bool generate(const struct arguments *a, const char *folder, error *err)
 {
 	struct served_model m;
-	matmul_threads((int)sysconf(_SC_NPROCESSORS_ONLN));
 	if (!served_model_open(&m, folder, err))
 		return false;
+	matmul_threads(count_threads(&m.model));
 	struct tokenizer *t = tokenizer_load(folder, err);
 	bool ok = t && answer(a, folder, &m, t, err);
 	if (t)

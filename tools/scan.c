@@ -5,12 +5,15 @@
  * and rewrites an input's stamp only when a digest differs, so that what depends on
  * the stamp runs when content changed and never because of a date. A published
  * checkpoint has a stamp too: it moves when a file of it is gone, has another size,
- * or was written to after it was published. */
+ * or was written to after it was published; and so have the pieces in the store that
+ * checkpoints link, which somebody who writes into a linked file writes to as well. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "lib/artifact/disk.h"
 #include "lib/artifact/log.h"
@@ -106,21 +109,23 @@ static bool newer(const struct stat *a, const struct stat *b)
 	               : a->st_mtim.tv_nsec > b->st_mtim.tv_nsec;
 }
 
-/* The first file of the list that is not as published, or NULL. */
+/* The first file of the list that is not as published, or NULL. Looking from the open
+ * folder is what keeps thousands of files within milliseconds. */
 static const char *find_damage(const char *folder, const json_doc *list,
                                const struct stat *published)
 {
-	for (const cJSON *file = list->root->child; file; file = file->next) {
-		char path[PATH_BYTES];
+	int at = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	const char *damage = at < 0 ? "the folder" : NULL;
+	for (const cJSON *file = list->root->child; file && !damage; file = file->next) {
 		struct stat st;
-		error err;
 		const cJSON *bytes = cJSON_GetObjectItemCaseSensitive(file, "bytes");
-		if (!join_path(path, sizeof path, folder, file->string, &err) ||
-		    stat(path, &st) != 0 || !cJSON_IsNumber(bytes) ||
+		if (fstatat(at, file->string, &st, 0) != 0 || !cJSON_IsNumber(bytes) ||
 		    (double)st.st_size != bytes->valuedouble || newer(&st, published))
-			return file->string;
+			damage = file->string;
 	}
-	return NULL;
+	if (at >= 0)
+		close(at);
+	return damage;
 }
 
 /* Nothing there is no damage: ninja sees a missing output itself. */

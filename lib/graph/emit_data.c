@@ -354,7 +354,8 @@ static void emit_export(struct emitted *e, text *out, const struct scheme *s,
 	            TOOL("verify") RUNS("verify") "\n  folder = %s\n  scheme = %s\n  model = ",
 	            work, folder, file, stamps->weights, folder, s->name);
 	add_word(out, b->model->path);
-	text_printf(out, "\nbuild %s: phony %s/layer-sensitivity/%s_files.json\n", s->name,
+	text_printf(out, "\nbuild %s: phony %s/layer-sensitivity/%s_files.json "
+	            "|| $o/bin/generate\n", s->name,
 	            folder, file);
 	e->edges += 2;
 }
@@ -427,15 +428,21 @@ static void emit_pareto_target(text *out, const struct plan *plan, const char *t
 	text_puts(out, "\n");
 }
 
-static void emit_defaults(text *out, const struct catalog *c)
+/* Everything, named by the files and not by the schemes' own names: `ninja -t targets`
+ * lists what nothing else depends on, and that is to be the schemes. A comparison
+ * depends on every checkpoint of its model. */
+static void emit_defaults(text *out, const struct catalog *c, const char *tree)
 {
 	text_puts(out, "build all: phony");
-	for (int i = 0; i < c->scheme_count; i++)
-		text_printf(out, " $\n  %s", c->schemes[i].name);
 	for (int m = 0; m < c->model_count; m++)
 		if (has_checkpoints(c, &c->models[m]))
-			text_printf(out, " $\n  diversity_%s", c->models[m].name);
-	text_puts(out, "\ndefault all\n");
+			text_printf(out, " $\n  %s/models/%s/quantized/scheme-diversity.json", tree,
+			            c->models[m].name);
+	for (int i = 0; i < c->scheme_count; i++)
+		if (!baseline_exportable(c->schemes[i].baseline))
+			text_printf(out, " $\n  %s/work/%s/schemes/%s/slice.json", tree,
+			            c->schemes[i].baseline->model->name, c->schemes[i].name);
+	text_puts(out, " || $o/bin/generate\ndefault all\n");
 }
 
 /* build.ninja depends on the catalog's stamp, so ninja runs the scan, once, when it
@@ -556,7 +563,7 @@ bool emit_data(struct emitted *e, text *edges, const struct plan *plan,
 	for (int i = 0; i < c->scheme_count; i++)
 		emit_scheme(e, edges, &c->schemes[i], settings);
 	emit_diversity(e, edges, plan, settings->out);
-	emit_defaults(edges, c);
+	emit_defaults(edges, c, settings->out);
 	if (!emit_artifacts(&e->artifacts, plan, settings->workers, err))
 		return false;
 	emit_manifest(e, edges, settings);
