@@ -107,10 +107,16 @@ static bool write_text(const char *folder, const char *name, const text *content
 	                             content->length, NULL, err);
 }
 
+/* dry-run.ninja is the same graph under another name: ninja looks at it without first
+ * remaking its manifest, which `ninja -n` by itself takes for the end of the matter. */
 static bool write_tree(const struct emitted *e, const char *out, error *err)
 {
+	static char include[] = "include build.ninja\n";
+	const text dry_run = { .data = include, .length = sizeof include - 1 };
 	return make_folders(out, err) && write_text(out, "scan.list", &e->scan_list, err) &&
 	       write_text(out, "help.txt", &e->help, err) &&
+	       write_text(out, "artifacts.list", &e->artifacts, err) &&
+	       write_text(out, "dry-run.ninja", &dry_run, err) &&
 	       write_text(".", "build.ninja", &e->ninja, err);
 }
 

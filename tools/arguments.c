@@ -54,6 +54,12 @@ bool part_parse(const char *share, int *part, int *parts, error *err)
 	return fail(err, EXIT_USAGE, "--part: expected I/N with 0 <= I < N, found \"%s\"", share);
 }
 
+struct option tree_option(const char **tree)
+{
+	return (struct option){ "tree", OPTION_TEXT, tree, "DIR",
+		"build tree in whose log this run is noted", false };
+}
+
 void format_options(struct format_arguments *a, struct option *options)
 {
 	*a = (struct format_arguments){ .name = "FP8_DEFAULT_CFG", .element = "fp8_e4m3",

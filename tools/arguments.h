@@ -37,6 +37,9 @@ struct format_arguments {
 	struct option_list include, exclude;
 };
 
+/* --tree of the cheap tools: where a step is logged, NULL for nowhere. */
+struct option tree_option(const char **tree);
+
 void format_options(struct format_arguments *a, struct option *options);
 bool format_check(struct format_arguments *a, error *err);
 

@@ -1,7 +1,10 @@
 /* export: a scheme -> a self-contained checkpoint folder. */
 #include <stdio.h>
 
+#include "lib/artifact/step.h"
+#include "lib/base/file.h"
 #include "lib/base/options.h"
+#include "lib/checkpoint/model_files.h"
 #include "lib/quant/assemble.h"
 
 static bool choose(struct assembly *a, const char *profile, const char *numerics,
@@ -14,6 +17,39 @@ static bool choose(struct assembly *a, const char *profile, const char *numerics
 		return fail(err, EXIT_USAGE, "--numerics: expected quern or modelopt, found \"%s\"",
 		            numerics);
 	return true;
+}
+
+/* The base's own files, which a checkpoint carries along. */
+static bool add_texts(struct step *step, const char *model, error *err)
+{
+	arena memory = { 0 };
+	struct file_names names;
+	bool ok = list_model_files(model, FILES_TEXTS, &memory, &names, err);
+	for (int i = 0; ok && i < names.count; i++) {
+		char path[PATH_BYTES];
+		ok = join_path(path, sizeof path, model, names.names[i], err) &&
+		     step_input(step, names.names[i], path, err);
+	}
+	arena_free(&memory);
+	return ok;
+}
+
+static bool begin_step(struct step *step, const struct assembly *a, const char *profile,
+                       const char *numerics, error *err)
+{
+	char slice[PATH_BYTES];
+	if (!step_begin(step, a->tree, "export", a->out, err) ||
+	    !join_path(slice, sizeof slice, a->slice, "slice.json", err))
+		return false;
+	key_add(&step->key, "scheme", a->scheme);
+	key_add(&step->key, "file_name", a->file_name);
+	key_add(&step->key, "profile", profile);
+	key_add(&step->key, "numerics", numerics);
+	return step_input(step, "slice", slice, err) &&
+	       step_input(step, "ranking", a->baseline, err) &&
+	       step_input(step, "amax", a->amax, err) &&
+	       step_input(step, "pieces", a->quantized, err) &&
+	       add_texts(step, a->model, err);
 }
 
 static void print_built(const struct assembly *a, const struct assembled *done)
@@ -50,11 +86,19 @@ int main(int argc, char **argv)
 	};
 	error err;
 	struct assembled done;
+	struct step step = { 0 };
 	enum parse_outcome parsed = parse_options(&command, argc, argv, NULL, &err);
 	if (parsed == PARSE_HELP)
 		return EXIT_OK;
-	if (parsed != PARSE_OK || !choose(&a, profile, numerics, &err) ||
-	    !assemble_checkpoint(&a, &done, &err))
+	bool ok = parsed == PARSE_OK && choose(&a, profile, numerics, &err) &&
+	          begin_step(&step, &a, profile, numerics, &err) &&
+	          assemble_checkpoint(&a, &done, &err);
+	if (ok) {
+		step.bytes = done.written;
+		ok = step_end(&step, &err);
+	}
+	step_drop(&step);
+	if (!ok)
 		return error_report("export", &err);
 	print_built(&a, &done);
 	return EXIT_OK;

@@ -1,9 +1,10 @@
 /* merge: the parts of a calibration -> one amax a linear. */
-#include "lib/artifact/publish.h"
+#include "lib/artifact/step.h"
 #include "lib/quant/amax_file.h"
 #include "tools/arguments.h"
 
-static bool merge(const struct option_list *parts, const char *out, error *err)
+static bool merge(const struct option_list *parts, const char *out, struct step *step,
+                  error *err)
 {
 	struct block_list blocks;
 	struct block merged;
@@ -12,7 +13,7 @@ static bool merge(const struct option_list *parts, const char *out, error *err)
 		return false;
 	bool ok = merge_blocks(&blocks, BLOCK_AMAX, &merged, err) &&
 	          print_amax(&merged, &printed, err) &&
-	          write_file_if_changed(out, printed.data, printed.length, NULL, err);
+	          step_write(step, out, &printed, err);
 	text_free(&printed);
 	block_list_free(&blocks);
 	return ok;
@@ -20,9 +21,10 @@ static bool merge(const struct option_list *parts, const char *out, error *err)
 
 int main(int argc, char **argv)
 {
-	const char *out = NULL;
+	const char *out = NULL, *tree = NULL;
 	const struct option options[] = {
 		{ "out", OPTION_TEXT, &out, "FILE", "where the merged amax go", true },
+		tree_option(&tree),
 		{ 0 },
 	};
 	const struct command command = {
@@ -33,8 +35,13 @@ int main(int argc, char **argv)
 	};
 	error err;
 	struct option_list parts = { 0 };
+	struct step step = { 0 };
 	enum parse_outcome parsed = parse_options(&command, argc, argv, &parts, &err);
-	bool ok = parsed == PARSE_HELP || (parsed == PARSE_OK && merge(&parts, out, &err));
+	bool ok = parsed == PARSE_HELP || 
+	          (parsed == PARSE_OK && step_begin(&step, tree, "merge", out, &err) &&
+	           step_inputs(&step, "part", parts.values, parts.count, &err) &&
+	           merge(&parts, out, &step, &err) && step_end(&step, &err));
+	step_drop(&step);
 	options_free(&parts);
 	return ok ? EXIT_OK : error_report("merge", &err);
 }

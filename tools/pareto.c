@@ -1,39 +1,55 @@
 /* pareto: a scored baseline -> the least score at every budget, as table, CSV, JSON. */
 #include <stdlib.h>
 
-#include "lib/artifact/publish.h"
+#include "lib/artifact/step.h"
 #include "lib/base/file.h"
-#include "lib/base/options.h"
 #include "lib/quant/pareto.h"
+#include "tools/arguments.h"
 
 typedef bool printer(const struct pareto *p, text *out, error *err);
 
-static bool write_one(const struct pareto *p, printer *print, const char *folder,
+struct arguments {
+	const char *baseline, *bits, *out, *tree;
+	char target[PATH_BYTES]; /* the folder by itself is rank's */
+	struct step step;
+};
+
+static bool write_one(struct arguments *a, const struct pareto *p, printer *print,
                       const char *name, error *err)
 {
 	char path[PATH_BYTES];
 	text printed = { 0 };
-	bool ok = join_path(path, sizeof path, folder, name, err) && print(p, &printed, err) &&
-	          write_file_if_changed(path, printed.data, printed.length, NULL, err);
+	bool ok = join_path(path, sizeof path, a->out, name, err) && print(p, &printed, err) &&
+	          step_write(&a->step, path, &printed, err);
 	text_free(&printed);
 	return ok;
 }
 
-static bool make_pareto(const char *manifest, const char *step, const char *out, error *err)
+static bool begin_step(struct arguments *a, error *err)
+{
+	if (!join_path(a->target, sizeof a->target, a->out, "pareto.json", err) ||
+	    !step_begin(&a->step, a->tree, "pareto", a->target, err))
+		return false;
+	key_add(&a->step.key, "step", a->bits);
+	return step_input(&a->step, "ranking", a->baseline, err);
+}
+
+static bool make_pareto(struct arguments *a, error *err)
 {
 	struct baseline b;
 	struct pareto p = { 0 };
 	char *end;
-	double bits = strtod(step, &end);
-	if (end == step || *end || !(bits >= 0.01 && bits <= 16))
+	double bits = strtod(a->bits, &end);
+	if (end == a->bits || *end || !(bits >= 0.01 && bits <= 16))
 		return fail(err, EXIT_USAGE, "--step: expected a number from 0.01 to 16, found "
-		            "\"%s\"", step);
-	if (!baseline_read(&b, manifest, err))
+		            "\"%s\"", a->bits);
+	if (!begin_step(a, err) || !baseline_read(&b, a->baseline, err))
 		return false;
 	bool ok = pareto_make(&p, &b, bits, err) &&
-	          write_one(&p, print_pareto_table, out, "pareto.md", err) &&
-	          write_one(&p, print_pareto_csv, out, "pareto.csv", err) &&
-	          write_one(&p, print_pareto_json, out, "pareto.json", err);
+	          write_one(a, &p, print_pareto_table, "pareto.md", err) &&
+	          write_one(a, &p, print_pareto_csv, "pareto.csv", err) &&
+	          write_one(a, &p, print_pareto_json, "pareto.json", err) &&
+	          step_end(&a->step, err);
 	pareto_free(&p);
 	baseline_free(&b);
 	return ok;
@@ -41,13 +57,14 @@ static bool make_pareto(const char *manifest, const char *step, const char *out,
 
 int main(int argc, char **argv)
 {
-	const char *baseline = NULL, *step = "0.25", *out = NULL;
+	struct arguments a = { .bits = "0.25" };
 	const struct option options[] = {
-		{ "baseline", OPTION_TEXT, &baseline, "FILE",
+		{ "baseline", OPTION_TEXT, &a.baseline, "FILE",
 		  "quant manifest of a scored baseline (quern's or ModelOpt's)", true },
-		{ "step", OPTION_TEXT, &step, "BITS", "between budgets (default 0.25)", false },
-		{ "out", OPTION_TEXT, &out, "DIR",
+		{ "step", OPTION_TEXT, &a.bits, "BITS", "between budgets (default 0.25)", false },
+		{ "out", OPTION_TEXT, &a.out, "DIR",
 		  "where pareto.md, pareto.csv and pareto.json go", true },
+		tree_option(&a.tree),
 		{ 0 },
 	};
 	const struct command command = {
@@ -59,6 +76,7 @@ int main(int argc, char **argv)
 	error err;
 	enum parse_outcome parsed = parse_options(&command, argc, argv, NULL, &err);
 	bool ok = parsed == PARSE_HELP ||
-	          (parsed == PARSE_OK && make_pareto(baseline, step, out, &err));
+	          (parsed == PARSE_OK && make_pareto(&a, &err));
+	step_drop(&a.step);
 	return ok ? EXIT_OK : error_report("pareto", &err);
 }

@@ -3,18 +3,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "lib/artifact/publish.h"
+#include "lib/artifact/step.h"
+#include "lib/base/file.h"
 #include "lib/quant/manifest.h"
 #include "tools/arguments.h"
 
 struct arguments {
 	struct baseline_facts facts;
-	const char *model, *amax, *out, *baseline, *import, *bits;
+	const char *model, *amax, *out, *baseline, *import, *bits, *tree;
 	bool scale_per_member;
+	struct step step;
 	struct option_list parts;
 };
 
-enum { OPTIONS = 14 };
+enum { OPTIONS = 15 };
 
 static void describe(struct arguments *a, struct option *options)
 {
@@ -43,33 +45,56 @@ static void describe(struct arguments *a, struct option *options)
 		  "the model stands in for a real one", false },
 		{ "data-stand-in", OPTION_FLAG, &f->data_stand_in, NULL,
 		  "the data stand in for COCO", false },
+		tree_option(&a->tree),
 	};
 	memcpy(options, table, sizeof table);
 }
 
 typedef bool printer(const struct ranking *r, text *out, error *err);
 
-static bool write_one(const struct ranking *r, printer *print, const char *folder,
+static bool write_one(struct arguments *a, const struct ranking *r, printer *print,
                       const char *prefix, const char *name, error *err)
 {
 	char path[PATH_BYTES];
 	text printed = { 0 };
-	snprintf(path, sizeof path, "%s/%s%s", folder, prefix, name);
-	bool ok = print(r, &printed, err) &&
-	          write_file_if_changed(path, printed.data, printed.length, NULL, err);
+	snprintf(path, sizeof path, "%s/%s%s", a->out, prefix, name);
+	bool ok = print(r, &printed, err) && step_write(&a->step, path, &printed, err);
 	text_free(&printed);
 	return ok;
 }
 
-static bool write_all(const struct ranking *r, const char *folder, error *err)
+static bool write_all(struct arguments *a, const struct ranking *r, error *err)
 {
 	const char *name = r->facts->file_name;
-	return write_one(r, print_state, folder, name, "_autoquant_state.json", err) &&
-	       write_one(r, print_sensitivity_table, folder, "", "per-layer-sensitivity.md",
-	                 err) &&
-	       write_one(r, print_sensitivity_json, folder, "", "per-layer-sensitivity.json",
-	                 err) &&
-	       write_one(r, print_baseline_manifest, folder, name, "_quant_manifest.json", err);
+	return write_one(a, r, print_state, name, "_autoquant_state.json", err) &&
+	       write_one(a, r, print_sensitivity_table, "", "per-layer-sensitivity.md", err) &&
+	       write_one(a, r, print_sensitivity_json, "", "per-layer-sensitivity.json", err) &&
+	       write_one(a, r, print_baseline_manifest, name, "_quant_manifest.json", err);
+}
+
+/* What the manifests are made from, beside the scores. */
+static bool begin_step(struct arguments *a, error *err)
+{
+	const struct baseline_facts *f = &a->facts;
+	struct key *key = &a->step.key;
+	char config[PATH_BYTES];
+	if (!join_path(config, sizeof config, a->model, "config.json", err) ||
+	    !step_begin(&a->step, a->tree, "rank", a->out, err))
+		return false;
+	key_add(key, "numerics", f->numerics);
+	key_add(key, "scales", a->scale_per_member ? "member" : "group");
+	key_add(key, "file_name", f->file_name);
+	key_add(key, "model", f->model_name);
+	key_add(key, "data", f->data_name);
+	key_add(key, "prompt", f->prompt);
+	key_add(key, "model_stand_in", f->model_stand_in ? "yes" : "no");
+	key_add(key, "data_stand_in", f->data_stand_in ? "yes" : "no");
+	if (a->import)
+		key_add(key, "import_bits", a->bits);
+	return step_input(&a->step, "config.json", config, err) &&
+	       step_input(&a->step, "amax", a->amax, err) &&
+	       (!a->import || step_input(&a->step, "import", a->import, err)) &&
+	       step_inputs(&a->step, "part", a->parts.values, a->parts.count, err);
 }
 
 static bool make_ranking(const struct arguments *a, struct ranking *r,
@@ -103,15 +128,16 @@ static bool rank(struct arguments *a, error *err)
 		return fail(err, EXIT_USAGE, "--numerics: expected quern or modelopt, found \"%s\"",
 		            a->facts.numerics);
 	a->facts.shared_scales = !a->scale_per_member;
-	bool ok = model_config_load(&config, a->model, err) &&
+	bool ok = begin_step(a, err) && model_config_load(&config, a->model, err) &&
 	          list_linears(&config, &memory, &linears, &count, err) &&
 	          make_groups(linears, count, NULL, 0, &memory, &groups, err) &&
 	          amax_read(&amax, a->amax, linears, count, err) &&
 	          make_ranking(a, &r, linears, &groups, &amax, err) &&
-	          write_all(&r, a->out, err);
+	          write_all(a, &r, err) && step_end(&a->step, err);
 	ranking_free(&r);
 	amax_free(&amax);
 	arena_free(&memory);
+	step_drop(&a->step);
 	return ok;
 }
 

@@ -7,6 +7,7 @@
  * checkpoint has a stamp too: it moves when a file of it is gone, has another size,
  * or was written to after it was published; and so have the pieces in the store that
  * checkpoints link, which somebody who writes into a linked file writes to as well. */
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,9 +15,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "lib/artifact/disk.h"
+#include "lib/artifact/log.h"
 #include "lib/artifact/memo.h"
 #include "lib/artifact/publish.h"
-#include "lib/artifact/store.h"
 #include "lib/base/file.h"
 #include "lib/base/json.h"
 #include "lib/base/options.h"
@@ -29,6 +31,8 @@ enum { MAX_LIST_BYTES = 16 << 20, MAX_FIELDS = 5 };
 
 struct scanner {
 	struct memo *memo;
+	struct store store;
+	struct stat now; /* of something just touched: the file system's clock */
 	int inputs, moved;
 };
 
@@ -96,7 +100,7 @@ static bool stamp_images(struct scanner *s, text *stamp, const struct line *l, e
 	return ok;
 }
 
-/* ---- what was built: stamps that say "whole", or what is wrong ---- */
+/* ---- published checkpoints ---- */
 
 static bool newer(const struct stat *a, const struct stat *b)
 {
@@ -133,102 +137,63 @@ static bool stamp_published(struct scanner *s, text *stamp, const struct line *l
 	struct stat st;
 	json_doc list;
 	error ignored;
-	(void)s;
 	int length = snprintf(path, sizeof path, "%s/" SENSITIVITY_FOLDER "/%s" FILES_SUFFIX,
 	                      folder, l->fields[3]);
 	if (length < 0 || (size_t)length >= sizeof path)
 		return fail(err, EXIT_BAD_INPUT, "%.100s...: path is too long", folder);
-	if (stat(path, &st) != 0) {
-		text_puts(stamp, "whole\n");
+	if (stat(path, &st) != 0)
 		return true;
-	}
 	if (!json_load(&list, path, MAX_LIST_BYTES, &ignored)) {
 		text_printf(stamp, "damaged: %s\n", l->fields[3]);
 		return true;
 	}
-	const char *damage = find_damage(folder, &list, &st);
-	if (damage)
+	/* What depends on a file from the future would be made again for ever. */
+	const char *damage = newer(&st, &s->now) ? l->fields[3]
+	                                         : find_damage(folder, &list, &st);
+	if (damage) {
 		text_printf(stamp, "damaged: %s\n", damage);
-	else
-		text_puts(stamp, "whole\n");
+		printf("%s/%s: not as it was published, made anew\n", folder, damage);
+	}
 	json_free(&list);
 	return true;
 }
 
-/* The pieces of one list in the store, against the time they were last in order. */
-struct pieces {
-	struct store store;
-	struct stat since;
-	bool written, damaged;
-};
+/* ---- pieces in the store, which checkpoints are linked from ---- */
 
-/* A piece that was written to since is read: its bytes decide. */
-static bool check_piece(struct pieces *p, const struct output *piece, error *err)
+static bool check_piece(struct scanner *s, text *stamp, const struct output *piece,
+                        error *err)
 {
-	char path[PATH_BYTES];
-	struct stat st;
-	bool whole = false;
-	if (!store_object_path(&p->store, &piece->digest, path, err))
+	enum object_state state;
+	if (!store_check(&s->store, &piece->digest, false, &state, err))
 		return false;
-	bool there = stat(path, &st) == 0;
-	if (there && (uint64_t)st.st_size == piece->bytes && !newer(&st, &p->since))
+	if (state == OBJECT_WHOLE)
 		return true;
-	if (there && !store_check(&p->store, &piece->digest, &whole, err))
-		return false;
-	p->written = true;
-	p->damaged |= !whole;
+	text_printf(stamp, "%s\n", piece->digest.hex);
+	if (state == OBJECT_DAMAGED)
+		printf("%s/objects: %s (%s) is not what its name says, moved to %s/damaged and "
+		       "made anew\n", s->store.folder, piece->digest.hex, piece->name,
+		       s->store.folder);
 	return true;
 }
 
-static bool check_pieces(struct pieces *p, const struct variant_set *set, error *err)
-{
-	bool ok = check_piece(p, &set->rest, err);
-	for (int i = 0; ok && i < set->count; i++) {
-		const struct variant_pair *pair = &set->pairs[i];
-		ok = check_piece(p, &pair->plain, err) &&
-		     (!pair->quantised.bytes || check_piece(p, &pair->quantised, err));
-	}
-	return ok;
-}
-
-/* Moves *since forward to a file's time. */
-static void take_time(struct stat *since, const char *path)
-{
-	struct stat st;
-	if (stat(path, &st) == 0 && newer(&st, since))
-		*since = st;
-}
-
-/* A list that is not there, or cannot be read, is quantize's to make again. Beside the
- * stamp, a file that ninja knows nothing of has the time of the last look at pieces that
- * were written to, so that nobody reads them again. */
+/* Those that are damaged or gone. */
 static bool stamp_pieces(struct scanner *s, text *stamp, const struct line *l, error *err)
 {
-	const char *path = l->fields[2];
-	char looked[PATH_BYTES];
-	struct pieces p = { .damaged = false };
 	struct variant_set set;
-	error ignored;
-	(void)s;
-	snprintf(looked, sizeof looked, "%.*s.looked", PATH_BYTES - 16, l->fields[1]);
-	snprintf(p.store.folder, sizeof p.store.folder, "%s", l->fields[3]);
-	take_time(&p.since, path);
-	take_time(&p.since, looked);
-	if (!file_exists(path)) {
-		text_puts(stamp, "whole\n");
+	error unreadable;
+	if (!file_exists(l->fields[2]))
+		return true;
+	if (!variants_read(&set, l->fields[2], &unreadable)) {
+		text_puts(stamp, "unreadable\n");
 		return true;
 	}
-	if (variants_read(&set, path, &ignored)) {
-		bool ok = check_pieces(&p, &set, err) &&
-		          (!p.written || write_file(looked, "", 0, err));
-		variants_free(&set);
-		if (!ok)
-			return false;
-	} else {
-		p.damaged = true;
-	}
-	text_puts(stamp, p.damaged ? "damaged\n" : "whole\n");
-	return true;
+	bool ok = check_piece(s, stamp, &set.rest, err);
+	for (int i = 0; ok && i < set.count; i++)
+		ok = check_piece(s, stamp, &set.pairs[i].plain, err) &&
+		     (!set.pairs[i].quantised.bytes ||
+		      check_piece(s, stamp, &set.pairs[i].quantised, err));
+	variants_free(&set);
+	return ok;
 }
 
 /* ---- the list ---- */
@@ -244,10 +209,10 @@ static bool stamp_line(struct scanner *s, const struct line *l, text *stamp, err
 		return stamp_model(s, stamp, l->fields[2], FILES_TEXTS, err);
 	if (strcmp(kind, "images") == 0 && l->count == 5)
 		return stamp_images(s, stamp, l, err);
+	if (strcmp(kind, "pieces") == 0 && l->count == 3)
+		return stamp_pieces(s, stamp, l, err);
 	if (strcmp(kind, "published") == 0 && l->count == 4)
 		return stamp_published(s, stamp, l, err);
-	if (strcmp(kind, "pieces") == 0 && l->count == 4)
-		return stamp_pieces(s, stamp, l, err);
 	return fail(err, EXIT_INTERNAL, "unknown kind of input \"%s\" with %d fields", kind,
 	            l->count);
 }
@@ -261,29 +226,23 @@ static bool make_parent(const char *path, error *err)
 	return make_folders(folder, err);
 }
 
-/* An input's stamp moves with its content. That of something built moves at every build
- * as long as it is damaged and rests when it is whole again: mending is no reason to
- * make it once more. */
-static bool write_stamp(const struct line *l, const text *stamp, bool *changed, error *err)
-{
-	const char *path = l->fields[1], *data = stamp->data ? stamp->data : "";
-	bool built = strcmp(l->fields[0], "published") == 0 ||
-	             strcmp(l->fields[0], "pieces") == 0;
-	bool there = file_exists(path);
-	if (built && there) {
-		*changed = strcmp(data, "whole\n") != 0;
-		return !*changed || write_file(path, data, stamp->length, err);
-	}
-	return (there || make_parent(path, err)) &&
-	       write_file_if_changed(path, data, stamp->length, changed, err);
-}
-
 static bool scan_line(struct scanner *s, const struct line *l, error *err)
 {
 	text stamp = { 0 };
 	bool changed = false;
+	bool is_output = strcmp(l->fields[0], "published") == 0 ||
+	                 strcmp(l->fields[0], "pieces") == 0;
 	bool ok = stamp_line(s, l, &stamp, err) && text_ok(&stamp, err) &&
-	          write_stamp(l, &stamp, &changed, err);
+	          (file_exists(l->fields[1]) || make_parent(l->fields[1], err));
+	const char *content = stamp.data ? stamp.data : "";
+	/* The stamp of an output speaks of damage alone: it moves as long as there is
+	 * some, and stays when there is none. */
+	if (ok && is_output && (stamp.length || !file_exists(l->fields[1]))) {
+		changed = true;
+		ok = write_file(l->fields[1], content, stamp.length, err);
+	} else if (ok && !is_output) {
+		ok = write_file_if_changed(l->fields[1], content, stamp.length, &changed, err);
+	}
 	s->moved += changed;
 	text_free(&stamp);
 	return ok;
@@ -308,14 +267,42 @@ static bool scan_list(struct scanner *s, const char *path, error *err)
 	return ok;
 }
 
+/* The clock that dates files need not be the one that processes are told. */
+static bool look_at_clock(struct scanner *s, const char *tree, error *err)
+{
+	char path[PATH_BYTES];
+	if (!join_path(path, sizeof path, tree, "state", err))
+		return false;
+	int result = disk_touch(path);
+	if (result == 0 && stat(path, &s->now) != 0)
+		result = -errno;
+	return result == 0 || fail_disk(err, result, path, "look at the clock");
+}
+
+static bool open_scanner(struct scanner *s, const char *tree, error *err)
+{
+	char path[PATH_BYTES];
+	return join_path(path, sizeof path, tree, "store", err) &&
+	       store_open(&s->store, path, err) &&
+	       join_path(path, sizeof path, tree, "state/memo.db", err) &&
+	       (s->memo = memo_open(path, err)) && look_at_clock(s, tree, err);
+}
+
+static bool log_scan(const struct scanner *s, const char *tree, const char *list,
+                     const struct timespec *begun, error *err)
+{
+	const struct log_entry entry = { .tool = "scan", .target = list,
+		.seconds = seconds_since(begun), .bytes = memo_counts(s->memo).bytes_hashed };
+	return log_append(tree, &entry, err);
+}
+
 int main(int argc, char **argv)
 {
-	const char *list = NULL, *state = NULL;
+	const char *list = NULL, *tree = NULL;
 	const struct option options[] = {
 		{ "list", OPTION_TEXT, &list, "FILE", "inputs and their stamps, from configure",
 		  true },
-		{ "state", OPTION_TEXT, &state, "DIR", "folder of the digest memo, on a local disk",
-		  true },
+		{ "tree", OPTION_TEXT, &tree, "DIR", "build tree; holds the memo of digests", true },
 		{ 0 },
 	};
 	const struct command command = {
@@ -324,14 +311,15 @@ int main(int argc, char **argv)
 		.options = options
 	};
 	error err;
-	char memo_path[PATH_BYTES];
+	struct timespec begun;
 	struct scanner s = { 0 };
 	enum parse_outcome parsed = parse_options(&command, argc, argv, NULL, &err);
 	if (parsed == PARSE_HELP)
 		return EXIT_OK;
+	clock_gettime(CLOCK_MONOTONIC, &begun);
 	bool ok = parsed == PARSE_OK &&
-	          join_path(memo_path, sizeof memo_path, state, "memo.db", &err) &&
-	          (s.memo = memo_open(memo_path, &err)) && scan_list(&s, list, &err);
+	          open_scanner(&s, tree, &err) && scan_list(&s, list, &err) &&
+	          log_scan(&s, tree, list, &begun, &err);
 	if (s.memo)
 		memo_close(s.memo);
 	if (ok && s.moved == 0)

@@ -3,16 +3,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "lib/artifact/publish.h"
+#include "lib/artifact/step.h"
 #include "lib/base/file.h"
-#include "lib/base/options.h"
 #include "lib/quant/manifest.h"
+#include "tools/arguments.h"
 
 struct arguments {
 	const char *baseline, *folder, *scheme, *file_name, *percent, *blocks, *bits, *out;
-	const char *manifest, *costs, *budget;
+	const char *manifest, *costs, *budget, *tree;
 	struct option_list groups, pin_bf16, pin_quantised, cost_exclude;
 	bool full;
+	struct step step;
 };
 
 static bool read_number(const char *option, const char *text, double most, double *out,
@@ -61,28 +62,62 @@ static bool read_rule(const struct arguments *a, struct rule *rule, error *err)
 	       (!a->budget || read_number("budget", a->budget, DBL_MAX, &rule->budget, err));
 }
 
-static bool write_text(const char *folder, const char *name, const text *content,
+static bool write_text(struct arguments *a, const char *name, const text *content,
                        error *err)
 {
 	char path[PATH_BYTES];
-	return join_path(path, sizeof path, folder, name, err) &&
-	       write_file_if_changed(path, content->data, content->length, NULL, err);
+	return join_path(path, sizeof path, a->out, name, err) &&
+	       step_write(&a->step, path, content, err);
 }
 
-static bool slice(const struct arguments *a, error *err)
+static void add_list(struct key *key, const char *name, const struct option_list *list)
+{
+	for (int i = 0; i < list->count; i++)
+		key_add(key, name, list->values[i]);
+}
+
+static void add_given(struct key *key, const char *name, const char *value)
+{
+	if (value)
+		key_add(key, name, value);
+}
+
+/* The rule goes in as it was asked for; the files it names by their content. */
+static bool begin_step(struct arguments *a, error *err)
+{
+	struct key *key = &a->step.key;
+	if (!step_begin(&a->step, a->tree, "slice", a->out, err))
+		return false;
+	key_add(key, "scheme", a->scheme);
+	key_add(key, "file_name", a->file_name);
+	key_add(key, "baseline", a->folder);
+	add_given(key, "top_percent", a->full ? "full" : a->percent);
+	add_given(key, "top_blocks", a->blocks);
+	add_list(key, "group", &a->groups);
+	add_given(key, "effective_bits", a->bits);
+	add_given(key, "budget", a->budget);
+	add_list(key, "pin_bf16", &a->pin_bf16);
+	add_list(key, "pin_quantized", &a->pin_quantised);
+	add_list(key, "cost_exclude", &a->cost_exclude);
+	return step_input(&a->step, "ranking", a->baseline, err) &&
+	       (!a->manifest || step_input(&a->step, "coverage", a->manifest, err)) &&
+	       (!a->costs || step_input(&a->step, "costs", a->costs, err));
+}
+
+static bool slice(struct arguments *a, error *err)
 {
 	struct baseline b;
 	struct coverage c = { 0 };
 	struct rule rule;
 	text coverage = { 0 }, manifest = { 0 }, file = { 0 };
-	if (!read_rule(a, &rule, err) || !baseline_read(&b, a->baseline, err))
+	if (!read_rule(a, &rule, err) || !begin_step(a, err) || !baseline_read(&b, a->baseline, err))
 		return false;
 	text_printf(&file, "%s_quant_manifest.json", b.name);
 	bool ok = text_ok(&file, err) && slice_baseline(&c, &b, a->scheme, &rule, err) &&
 	          print_coverage(&c, &b, a->folder, file.data, &coverage, err) &&
 	          print_scheme_manifest(&b, &c, a->file_name, &manifest, err) &&
-	          write_text(a->out, "manifest.json", &manifest, err) &&
-	          write_text(a->out, "slice.json", &coverage, err);
+	          write_text(a, "manifest.json", &manifest, err) &&
+	          write_text(a, "slice.json", &coverage, err) && step_end(&a->step, err);
 	text_free(&coverage);
 	text_free(&manifest);
 	text_free(&file);
@@ -124,6 +159,7 @@ int main(int argc, char **argv)
 		  "count these for nothing in bits", false },
 		{ "out", OPTION_TEXT, &a.out, "DIR",
 		  "where slice.json (coverage) and manifest.json go", true },
+		tree_option(&a.tree),
 		{ 0 },
 	};
 	const struct command command = {
@@ -139,5 +175,6 @@ int main(int argc, char **argv)
 	options_free(&a.pin_bf16);
 	options_free(&a.pin_quantised);
 	options_free(&a.cost_exclude);
+	step_drop(&a.step);
 	return ok ? EXIT_OK : error_report("slice", &err);
 }

@@ -2,9 +2,12 @@
 #include <stdio.h>
 
 #include "lib/artifact/publish.h"
+#include "lib/artifact/step.h"
+#include "lib/base/file.h"
 #include "lib/base/json_tree.h"
-#include "lib/base/options.h"
 #include "lib/quant/verify.h"
+#include "lib/quant/verify_files.h"
+#include "tools/arguments.h"
 
 static bool write_report(const char *out, const struct verified *v, error *err)
 {
@@ -28,12 +31,23 @@ static bool write_report(const char *out, const struct verified *v, error *err)
 	return ok;
 }
 
+/* The list of files holds the digest of every other file. */
+static bool begin_step(struct step *step, const char *tree, const char *out,
+                       const char *folder, error *err)
+{
+	char list[PATH_BYTES];
+	return !tree || (step_begin(step, tree, "verify", out ? out : folder, err) &&
+	                 find_file_list(folder, list, sizeof list, err) &&
+	                 step_input(step, "files", list, err));
+}
+
 int main(int argc, char **argv)
 {
-	const char *model = NULL, *out = NULL;
+	const char *model = NULL, *out = NULL, *tree = NULL;
 	const struct option options[] = {
 		{ "model", OPTION_TEXT, &model, "DIR", "the base checkpoint", true },
 		{ "out", OPTION_TEXT, &out, "FILE", "where the report goes", false },
+		tree_option(&tree),
 		{ 0 },
 	};
 	const struct command command = {
@@ -47,14 +61,17 @@ int main(int argc, char **argv)
 	error err;
 	struct option_list folders = { 0 };
 	struct verified verified;
+	struct step step = { 0 };
 	enum parse_outcome parsed = parse_options(&command, argc, argv, &folders, &err);
 	if (parsed == PARSE_HELP)
 		return EXIT_OK;
 	bool ok = parsed == PARSE_OK &&
 	          (folders.count == 1 || fail(&err, EXIT_USAGE, "expected one checkpoint folder, "
 	                                      "found %d", folders.count)) &&
+	          begin_step(&step, tree, out, folders.values[0], &err) &&
 	          verify_checkpoint(folders.values[0], model, &verified, &err) &&
-	          (!out || write_report(out, &verified, &err));
+	          (!out || write_report(out, &verified, &err)) && step_end(&step, &err);
+	step_drop(&step);
 	options_free(&folders);
 	return ok ? EXIT_OK : error_report("verify", &err);
 }

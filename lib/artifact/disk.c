@@ -106,6 +106,21 @@ int disk_sync_parent(const char *path)
 	return disk_sync_folder(folder);
 }
 
+int disk_set_time(int fd, struct timespec changed)
+{
+	const struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, changed };
+	int result;
+	CALL(result, futimens(fd, times));
+	return result;
+}
+
+int disk_touch(const char *path)
+{
+	int result;
+	CALL(result, utimensat(AT_FDCWD, path, NULL, 0));
+	return result;
+}
+
 void disk_start_sync(int fd)
 {
 	sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE);

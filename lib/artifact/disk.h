@@ -14,6 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <time.h>
 
 #include "lib/base/error.h"
 
@@ -36,6 +37,12 @@ int disk_write_once(int fd, const void *data, size_t size);
 int disk_sync(int fd);
 int disk_sync_folder(const char *path);
 int disk_sync_parent(const char *path); /* the folder that holds path's name */
+
+/* Sets the time of the last change; reading needs no permission to write. */
+int disk_set_time(int fd, struct timespec changed);
+
+/* The same by name, to now. */
+int disk_touch(const char *path);
 
 /* Asks for the file's bytes to be on their way, so that syncing many files
  * waits once; a hint, without an answer. */

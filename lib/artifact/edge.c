@@ -1,11 +1,9 @@
 /* The frame around a tool's work; see edge.h. */
 #include "lib/artifact/edge.h"
 
-#include <inttypes.h>
 #include <stdio.h>
-#include <unistd.h>
 
-#include "lib/artifact/disk.h"
+#include "lib/artifact/log.h"
 
 static bool take_lock(struct edge *e, error *err)
 {
@@ -50,57 +48,12 @@ bool edge_publish(struct edge *e, const struct output *outputs, size_t count,
 	                     e->store.folder, e->digest.hex);
 }
 
-static void add_json_string(text *t, const char *string)
-{
-	text_puts(t, "\"");
-	for (; *string; string++) {
-		unsigned char c = (unsigned char)*string;
-		if (c == '"' || c == '\\')
-			text_printf(t, "\\%c", c);
-		else if (c < ' ')
-			text_printf(t, "\\u%04x", c);
-		else
-			text_add(t, string, 1);
-	}
-	text_puts(t, "\"");
-}
-
-static double seconds_since(const struct timespec *begun)
-{
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (double)(now.tv_sec - begun->tv_sec) +
-	       (double)(now.tv_nsec - begun->tv_nsec) * 1e-9;
-}
-
-/* One write under O_APPEND: lines of edges that end together do not mix. */
-static bool append_line(const char *out, const text *line, error *err)
-{
-	char folder[PATH_BYTES], path[PATH_BYTES];
-	if (!join_path(folder, sizeof folder, out, "log", err) ||
-	    !join_path(path, sizeof path, folder, "edges.jsonl", err))
-		return false;
-	int result = disk_make_folders(folder);
-	int fd = result == 0 ? disk_append(path) : result;
-	result = fd < 0 ? fd : disk_write_once(fd, line->data, line->length);
-	if (fd >= 0)
-		close(fd);
-	return result == 0 || fail_disk(err, result, path, "append a line");
-}
-
 bool edge_log(const struct edge *e, uint64_t bytes, error *err)
 {
-	text line = { 0 };
-	text_puts(&line, "{\"tool\":");
-	add_json_string(&line, e->tool);
-	text_puts(&line, ",\"target\":");
-	add_json_string(&line, e->target);
-	text_printf(&line, ",\"key\":\"%s\",\"hit\":%s,\"seconds\":%.6f,\"bytes\":%" PRIu64
-	            "}\n", e->digest.hex, e->hit ? "true" : "false",
-	            seconds_since(&e->begun), bytes);
-	bool ok = text_ok(&line, err) && append_line(e->out, &line, err);
-	text_free(&line);
-	return ok;
+	const struct log_entry entry = { .tool = e->tool, .target = e->target,
+		.key = e->digest, .answer = e->hit ? ANSWER_HIT : ANSWER_MISS,
+		.seconds = seconds_since(&e->begun), .bytes = bytes };
+	return log_append(e->out, &entry, err);
 }
 
 void edge_end(struct edge *e)

@@ -38,9 +38,8 @@ bool edge_begin(struct edge *e, const char *out, const char *tool, const char *t
 bool edge_publish(struct edge *e, const struct output *outputs, size_t count,
                   error *err);
 
-/* Appends a line to out/log/edges.jsonl in one write: tool, target, key, hit,
- * seconds since edge_begin, and bytes: how many the edge wrote, as it counts
- * them. */
+/* Appends a line to out/log/edges.jsonl (log.h): seconds are those since edge_begin,
+ * bytes how many the edge wrote, as it counts them. */
 bool edge_log(const struct edge *e, uint64_t bytes, error *err);
 
 /* Lets go of the lock if it is held; frees. */

@@ -2,6 +2,7 @@
 #include "lib/artifact/lock.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -98,4 +99,15 @@ void lock_release(struct lock *lock)
 	disk_unlink(lock->path); /* while it is still held: see lock.h */
 	close(lock->fd);
 	lock->fd = -1;
+}
+
+bool lock_sweep(const char *path)
+{
+	int fd = open(path, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	bool gone = flock(fd, LOCK_EX | LOCK_NB) == 0 && !was_removed(fd, path) &&
+	            disk_unlink(path) == 0;
+	close(fd);
+	return gone;
 }

@@ -30,4 +30,7 @@ bool slot_take(struct lock *lock, const char *folder, const char *name, int coun
 /* Harmless when not held. */
 void lock_release(struct lock *lock);
 
+/* Removes a lock file that nobody holds; false when somebody does. */
+bool lock_sweep(const char *path);
+
 #endif

@@ -218,3 +218,17 @@ void draft_abandon(struct draft *d)
 {
 	temp_discard(&d->temp);
 }
+
+bool remove_folder(const char *path, error *err)
+{
+	struct temp box;
+	char target[PATH_BYTES], old[PATH_BYTES];
+	if (!keep_target(target, path, err) || !temp_folder(&box, target, err))
+		return false;
+	bool ok = join_path(old, sizeof old, box.path, "old", err);
+	int result = ok ? disk_rename(target, old) : 0;
+	if (ok && result == 0)
+		result = disk_sync_parent(target);
+	temp_discard(&box);
+	return ok && (result == 0 || fail_disk(err, result, path, "remove the folder"));
+}

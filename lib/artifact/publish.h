@@ -58,4 +58,8 @@ bool draft_link(struct draft *d, const char *object, const char *name, unsigned 
 bool draft_publish(struct draft *d, error *err);
 void draft_abandon(struct draft *d);
 
+/* Removes a published folder: it is renamed away first, so that nobody meets a half
+ * of it under its name. */
+bool remove_folder(const char *path, error *err);
+
 #endif

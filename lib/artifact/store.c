@@ -75,21 +75,108 @@ bool store_result_path(const struct store *s, const struct digest *key,
 	return digest_path(s, "results", key, out, err);
 }
 
-/* Is the object there with this size? *present is false also for an object that
- * is not a plain file. */
+/* ---- objects that were written to ---- */
+
+/* The nanoseconds that an object's time of change has. */
+static long mark_of(const struct digest *digest)
+{
+	unsigned long first;
+	return sscanf(digest->hex, "%8lx", &first) == 1 ? (long)(first % 1000000000) : 0;
+}
+
+/* Zero is what file systems that count whole seconds keep of a mark. No mark lies in
+ * the future. */
+static bool is_marked(const struct stat *st, const struct digest *digest)
+{
+	long nanoseconds = st->st_mtim.tv_nsec;
+	return (nanoseconds == mark_of(digest) || nanoseconds == 0) &&
+	       st->st_mtim.tv_sec <= st->st_ctim.tv_sec;
+}
+
+/* Gives the object its mark: a second before it was written last, by the file system's
+ * clock, which also dates what is published after it. A file system that keeps no times
+ * loses the mark: the object is then read whenever it is used. */
+static void set_mark(int fd, const struct digest *digest)
+{
+	struct stat st;
+	if (fstat(fd, &st) != 0)
+		return;
+	time_t written = st.st_mtim.tv_sec, changed = st.st_ctim.tv_sec;
+	disk_set_time(fd, (struct timespec){
+		.tv_sec = (written < changed ? written : changed) - 1,
+		.tv_nsec = mark_of(digest) });
+}
+
+/* Moves a bad object out of the way, so that whatever names it is a miss. */
+static bool set_aside(const struct store *s, const struct digest *digest,
+                      const char *path, char aside[PATH_BYTES], error *err)
+{
+	if (!make_inside(s, "damaged", err))
+		return false;
+	snprintf(aside, PATH_BYTES, "%.*s/damaged/%s", PATH_BYTES - 128, s->folder,
+	         digest->hex);
+	/* Its other names, in checkpoints, show that it is not as it was. */
+	disk_touch(path);
+	int result = disk_rename(path, aside);
+	return result == 0 || result == -ENOENT ||
+	       fail_disk(err, result, path, "move the damaged object away");
+}
+
+/* Reads the object; marks it again when it is whole. */
+static bool reread_object(const struct store *s, const struct digest *digest,
+                          const char *path, const struct stat *st, bool *whole, error *err)
+{
+	char aside[PATH_BYTES];
+	struct digest found;
+	uint64_t bytes;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return fail_disk(err, -errno, path, "open the object");
+	bool ok = digest_descriptor(fd, path, &found, &bytes, err);
+	*whole = ok && digest_equal(&found, digest);
+	if (*whole && !is_marked(st, digest))
+		set_mark(fd, digest);
+	close(fd);
+	return ok && (*whole || set_aside(s, digest, path, aside, err));
+}
+
+bool store_check(const struct store *s, const struct digest *digest, bool reread,
+                 enum object_state *state, error *err)
+{
+	char path[PATH_BYTES];
+	struct stat st;
+	bool whole = true;
+	*state = OBJECT_ABSENT;
+	if (!store_object_path(s, digest, path, err))
+		return false;
+	if (lstat(path, &st) != 0)
+		return errno == ENOENT || errno == ENOTDIR ||
+		       fail_disk(err, -errno, path, "look at the object");
+	if (!S_ISREG(st.st_mode))
+		return true;
+	if ((reread || !is_marked(&st, digest)) &&
+	    !reread_object(s, digest, path, &st, &whole, err))
+		return false;
+	*state = whole ? OBJECT_WHOLE : OBJECT_DAMAGED;
+	return true;
+}
+
+/* Is the object there with this size, and not written to? */
 static bool look_for_object(const struct store *s, const struct output *o,
                             bool *present, error *err)
 {
 	char path[PATH_BYTES];
 	struct stat st;
-	if (!store_object_path(s, &o->digest, path, err))
+	enum object_state state;
+	if (!store_check(s, &o->digest, false, &state, err) ||
+	    !store_object_path(s, &o->digest, path, err))
 		return false;
-	*present = lstat(path, &st) == 0;
-	if (!*present && errno != ENOENT && errno != ENOTDIR)
-		return fail_disk(err, -errno, path, "look at the object");
-	*present = *present && S_ISREG(st.st_mode) && (uint64_t)st.st_size == o->bytes;
+	*present = state == OBJECT_WHOLE && stat(path, &st) == 0 &&
+	           (uint64_t)st.st_size == o->bytes;
 	return true;
 }
+
+/* ---- objects in the making ---- */
 
 bool object_begin(struct object_writer *w, const struct store *s, error *err)
 {
@@ -133,6 +220,7 @@ static bool place_writer(struct object_writer *w, const struct output *o, error 
 		return true;
 	if (!store_object_path(w->store, &o->digest, path, err) || !make_parent(path, err))
 		return false;
+	set_mark(w->temp.fd, &o->digest);
 	int result = disk_sync(w->temp.fd);
 	if (result == 0)
 		result = disk_rename(w->temp.path, path);
@@ -277,18 +365,6 @@ bool store_find(const struct store *s, const struct digest *key, struct result *
 	return ok;
 }
 
-/* Moves a bad object out of the way, so that whatever names it is a miss. */
-static bool set_aside(const struct store *s, const struct digest *digest,
-                      const char *path, char aside[PATH_BYTES], error *err)
-{
-	if (!make_inside(s, "damaged", err))
-		return false;
-	snprintf(aside, PATH_BYTES, "%.*s/damaged/%s", PATH_BYTES - 128, s->folder,
-	         digest->hex);
-	int result = disk_rename(path, aside);
-	return result == 0 || result == -ENOENT ||
-	       fail_disk(err, result, path, "move the damaged object away");
-}
 
 bool store_read(const struct store *s, const struct digest *digest, size_t max_bytes,
                 char **data, size_t *size, error *err)
@@ -309,17 +385,4 @@ bool store_read(const struct store *s, const struct digest *digest, size_t max_b
 		*data = NULL;
 	}
 	return ok;
-}
-
-bool store_check(const struct store *s, const struct digest *digest, bool *whole,
-                 error *err)
-{
-	char path[PATH_BYTES], aside[PATH_BYTES];
-	struct digest found;
-	uint64_t bytes;
-	if (!store_object_path(s, digest, path, err) ||
-	    !digest_file(path, &found, &bytes, err))
-		return false;
-	*whole = digest_equal(digest, &found);
-	return *whole || set_aside(s, digest, path, aside, err);
 }

@@ -8,6 +8,10 @@
  *   damaged/               objects whose bytes are not what their name says
  *   tmp/                   objects in the making
  *
+ * An object's time of change ends in nanoseconds that its digest gives. Anybody who
+ * writes to it, be it through a hard link, moves that time; so a look at the time tells
+ * whether it has to be read again before it is believed.
+ *
  * Objects are synced and renamed into place before a result names them;
  * result.txt is renamed into place last and carries its own digest. So a result
  * exists whole or not at all, and whatever is missing or damaged is a miss, which
@@ -32,10 +36,19 @@ struct store {
 /* Makes the folders that are not there yet. */
 bool store_open(struct store *s, const char *folder, error *err);
 
-/* *found only if the whole result is there: result.txt in order, and every
- * object with its size. The objects' bytes are not read. */
+/* *found only if the whole result is there: result.txt in order, and every object
+ * with its size. Objects that were written to since they were stored are read, and
+ * moved to damaged/ when they are not what their name says: a miss. */
 bool store_find(const struct store *s, const struct digest *key, struct result *out,
                 bool *found, error *err);
+
+enum object_state { OBJECT_ABSENT, OBJECT_WHOLE, OBJECT_DAMAGED };
+
+/* How an object stands. It is read when it was written to since it was stored, or
+ * when `reread`; a damaged one is moved to damaged/, so that whatever names it is a
+ * miss and the next run makes it again. */
+bool store_check(const struct store *s, const struct digest *digest, bool reread,
+                 enum object_state *state, error *err);
 
 /* Where an object is, or would be. */
 bool store_object_path(const struct store *s, const struct digest *digest,
@@ -79,10 +92,5 @@ bool store_publish(const struct store *s, const struct key *key,
  * damaged/, so that the next run makes it again. */
 bool store_read(const struct store *s, const struct digest *digest, size_t max_bytes,
                 char **data, size_t *size, error *err);
-
-/* Whether an object has the bytes that its name says; reads all of it. One that has not
- * is moved to damaged/, so that the next run makes it again. */
-bool store_check(const struct store *s, const struct digest *digest, bool *whole,
-                 error *err);
 
 #endif

@@ -95,6 +95,14 @@ static bool hold(int fd, const char *path)
 	return try_lock(fd) != EWOULDBLOCK && still_names(path, fd);
 }
 
+bool temp_is_ours(const char *path)
+{
+	char mark[BOOT_CHARACTERS + 3], boot[BOOT_CHARACTERS + 1];
+	name_boot(boot);
+	snprintf(mark, sizeof mark, ".%s.", boot);
+	return strstr(path + last_name(path), mark) != NULL;
+}
+
 /* The n-th temporary name beside target. */
 static bool name_temp(char out[PATH_BYTES], const char *target, const char *boot, int n)
 {

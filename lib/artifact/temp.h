@@ -33,6 +33,10 @@ void temp_close(struct temp *t);
  * when the name was renamed away, and on a temp that is closed. */
 void temp_discard(struct temp *t);
 
+/* Is this the name of a temporary of the running kernel's time? Then its lock tells
+ * whether its maker lives. */
+bool temp_is_ours(const char *path);
+
 /* Removes path if no living process holds it. False if it is held, or cannot be
  * removed; true also when it was gone already. */
 bool temp_reclaim(const char *path);

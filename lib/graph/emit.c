@@ -84,6 +84,11 @@ static void emit_help(text *out, const struct catalog *c)
 	          "  tools          compile and link the programs\n"
 	          "  pareto         budgets against scores, of every baseline\n"
 	          "  test           run every test\n"
+	          "  dry-run        what `ninja` would do now, and how long that took before\n"
+	          "  stats          time, bytes and store hits of every tool\n"
+	          "  lock           build everything, then record it in the lock\n"
+	          "  ci             hold this tree against the lock; builds nothing\n"
+	          "  prune          checkpoints that no scheme names any more\n"
 	          "  help           this list\n"
 	          "schemes:\n");
 	for (int i = 0; i < c->scheme_count; i++) {
@@ -144,4 +149,5 @@ void emitted_free(struct emitted *e)
 	text_free(&e->ninja);
 	text_free(&e->scan_list);
 	text_free(&e->help);
+	text_free(&e->artifacts);
 }

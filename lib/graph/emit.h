@@ -23,6 +23,7 @@ struct emitted {
 	text ninja;     /* build.ninja */
 	text scan_list; /* what the scan edge looks at; see tools/scan.c */
 	text help;      /* `ninja help` */
+	text artifacts; /* what the catalog makes; see lib/artifact/release.h */
 	int edges;      /* of the data, compilation not counted */
 };
 

@@ -137,8 +137,7 @@ static void baseline_folder(char *folder, const struct catalog_baseline *b, cons
 	snprintf(folder, PATH_BYTES, "%s/work/%s/%s", out, b->model->name, b->name);
 }
 
-/* One edge a worker, each with its run of blocks; never more edges than blocks. */
-static int count_parts(int64_t samples, const struct calibration *k, int64_t workers)
+int count_parts(int64_t samples, const struct calibration *k, int64_t workers)
 {
 	int64_t blocks = (samples + k->block_samples - 1) / k->block_samples;
 	return (int)(blocks < workers ? (blocks ? blocks : 1) : workers);
@@ -252,13 +251,12 @@ static void emit_quantize(struct emitted *e, text *out, const char *folder,
                           const struct catalog_baseline *b,
                           const struct stamp_names *stamps, const char *tree)
 {
-	char pieces[PATH_BYTES], list[PATH_BYTES + 32], store[PATH_BYTES];
-	snprintf(pieces, sizeof pieces, "%s/stamps/pieces/%s", tree, b->name);
-	snprintf(list, sizeof list, "%s/quantize.json", folder);
-	snprintf(store, sizeof store, "%s/store", tree);
-	add_scan(e, "pieces", pieces, list, store);
+	char stamp[PATH_BYTES], pieces[PATH_BYTES];
+	snprintf(stamp, sizeof stamp, "%.*s/stamps/pieces/%s", PATH_BYTES / 4, tree, b->name);
+	snprintf(pieces, sizeof pieces, "%.*s/quantize.json", PATH_BYTES / 2, folder);
+	add_scan(e, "pieces", stamp, pieces, "");
 	text_printf(out, "build %s: quantize | %s %s" TOOL("quantize") RUNS("quantize")
-	            "\n  model = ", list, stamps->weights, pieces);
+	            "\n  model = ", pieces, stamps->weights, stamp);
 	add_word(out, b->model->path);
 	text_puts(out, "\n");
 	add_format_arguments(out, b, b->formats[0]);
@@ -279,7 +277,7 @@ static void emit_pareto(struct emitted *e, text *out, const char *folder,
 
 /* ---- schemes ---- */
 
-static const char *file_name_of(const struct scheme *s)
+const char *scheme_file_name(const struct scheme *s)
 {
 	return s->is_baseline ? s->baseline->file_name : s->name;
 }
@@ -320,7 +318,7 @@ static void add_slice_input(struct emitted *e, text *out, const struct scheme *s
 static void emit_slice(struct emitted *e, text *out, const struct scheme *s,
                        const char *baseline, const char *work, const char *tree)
 {
-	const char *file = file_name_of(s);
+	const char *file = scheme_file_name(s);
 	text_printf(out, "build %s/slice.json %s/manifest.json: slice | %s/%s_quant_manifest.json"
 	            TOOL("slice"), work, work, baseline, s->baseline->file_name);
 	if (s->rule.kind == RULE_MANIFEST)
@@ -340,7 +338,7 @@ static void emit_export(struct emitted *e, text *out, const struct scheme *s,
                         const char *published, const struct stamp_names *stamps)
 {
 	const struct catalog_baseline *b = s->baseline;
-	const char *file = file_name_of(s);
+	const char *file = scheme_file_name(s);
 	text_printf(out, "build %s/layer-sensitivity/%s_files.json: export | %s/slice.json "
 	            "%s/quantize.json %s/amax.json %s/%s_quant_manifest.json %s %s"
 	            TOOL("export") RUNS("export") " |@ %s/verify.json\n", folder, file, work,
@@ -356,7 +354,8 @@ static void emit_export(struct emitted *e, text *out, const struct scheme *s,
 	            TOOL("verify") RUNS("verify") "\n  folder = %s\n  scheme = %s\n  model = ",
 	            work, folder, file, stamps->weights, folder, s->name);
 	add_word(out, b->model->path);
-	text_printf(out, "\nbuild %s: phony %s/layer-sensitivity/%s_files.json || $o/bin/generate\n", s->name,
+	text_printf(out, "\nbuild %s: phony %s/layer-sensitivity/%s_files.json "
+	            "|| $o/bin/generate\n", s->name,
 	            folder, file);
 	e->edges += 2;
 }
@@ -378,7 +377,7 @@ static void emit_scheme(struct emitted *e, text *out, const struct scheme *s,
 		return;
 	}
 	snprintf(published, sizeof published, "%s/stamps/published/%s", settings->out, s->name);
-	add_scan(e, "published", published, folder, file_name_of(s));
+	add_scan(e, "published", published, folder, scheme_file_name(s));
 	emit_export(e, out, s, baseline, work, folder, published, &stamps);
 }
 
@@ -404,7 +403,7 @@ static void emit_diversity(struct emitted *e, text *out, const struct plan *plan
 			    baseline_exportable(c->schemes[i].baseline))
 				text_printf(&inputs, " $\n  %s/models/%s/quantized/%s/layer-sensitivity/"
 				            "%s_files.json", tree, model, c->schemes[i].name,
-				            file_name_of(&c->schemes[i]));
+				            scheme_file_name(&c->schemes[i]));
 		if (inputs.length) {
 			text_printf(out, "build %s/models/%s/quantized/scheme-diversity.json: "
 			            "diversity%s |" TOOL("diversity") RUNS("diversity") "\n", tree,
@@ -463,10 +462,85 @@ static void emit_manifest(struct emitted *e, text *edges,
 	e->edges += 2;
 }
 
+/* The lock lies beside the catalog: schemes.json, schemes.lock.json. */
+static void add_lock(text *out, const char *catalog)
+{
+	char lock[PATH_BYTES];
+	size_t length = strlen(catalog), tail = strlen(".json");
+	if (length > tail && strcmp(catalog + length - tail, ".json") == 0)
+		length -= tail;
+	snprintf(lock, sizeof lock, "%.*s.lock.json", (int)length, catalog);
+	text_puts(out, "  lock = ");
+	add_word(out, lock);
+	text_puts(out, "\n");
+}
+
+/* An edge that holds the tree against the lock or the catalog. */
+static void emit_release(text *out, const char *verb, const struct tree_settings *settings,
+                         const char *inputs)
+{
+	text_printf(out, "build %s: release | always%s" RUNS("release") "\n  verb = %s\n", verb,
+	            inputs, verb);
+	add_lock(out, settings->catalog);
+}
+
+/* Everything that artifacts.list names, built and verified. */
+static void add_everything(text *out, const struct catalog *c, const char *tree)
+{
+	for (int i = 0; i < c->model_count; i++)
+		if (has_checkpoints(c, &c->models[i]))
+			text_printf(out, " diversity_%s", c->models[i].name);
+	for (int i = 0; i < c->baseline_count; i++) {
+		const struct catalog_baseline *b = &c->baselines[i];
+		char folder[PATH_BYTES];
+		baseline_folder(folder, b, tree);
+		text_printf(out, " $\n  %s/%s_quant_manifest.json", folder, b->file_name);
+		if (baseline_exportable(b))
+			text_printf(out, " $\n  %s/quantize.json", folder);
+	}
+	for (int i = 0; i < c->scheme_count; i++)
+		text_printf(out, " $\n  %s/work/%s/schemes/%s/%s.json", tree,
+		            c->schemes[i].baseline->model->name, c->schemes[i].name,
+		            baseline_exportable(c->schemes[i].baseline) ? "verify" : "slice");
+}
+
+/* Edges for a person: what there is, and how it stands. None is built unless named. */
+static void emit_looks(text *out, const struct plan *plan,
+                       const struct tree_settings *settings)
+{
+	const struct catalog *c = plan->catalog;
+	text everything = { 0 };
+	text_printf(out, "build help: show %s/help.txt | always\n", settings->out);
+	text_puts(out, "build stats: store | always" RUNS("store") "\n  verb = stats\n"
+	          "build dry-run: dry_run | always" RUNS("store") "\n");
+	add_everything(&everything, c, settings->out);
+	emit_release(out, "ci", settings, " tools");
+	emit_release(out, "prune", settings, "");
+	emit_release(out, "lock", settings, everything.data ? everything.data : "");
+	out->failed |= everything.failed;
+	text_free(&everything);
+}
+
+/* Schemes are targets beside these. */
+static bool check_names(const struct catalog *c, error *err)
+{
+	static const char *const taken[] = { "all", "tools", "test", "help", "stats",
+		"dry-run", "ci", "lock", "prune", "pareto", "gpu_half", "always", NULL };
+	for (int i = 0; i < c->scheme_count; i++)
+		for (int k = 0; taken[k]; k++)
+			if (strcmp(c->schemes[i].name, taken[k]) == 0)
+				return fail(err, EXIT_BAD_INPUT, "%s: schemes.%s: the name is that of "
+				            "another target; expected another one", c->doc.name,
+				            taken[k]);
+	return true;
+}
+
 bool emit_data(struct emitted *e, text *edges, const struct plan *plan,
                const struct tree_settings *settings, error *err)
 {
 	const struct catalog *c = plan->catalog;
+	if (!check_names(c, err))
+		return false;
 	for (int i = 0; i < c->baseline_count; i++) {
 		const struct planned_baseline *p = &plan->baselines[i];
 		struct stamp_names names;
@@ -490,8 +564,10 @@ bool emit_data(struct emitted *e, text *edges, const struct plan *plan,
 		emit_scheme(e, edges, &c->schemes[i], settings);
 	emit_diversity(e, edges, plan, settings->out);
 	emit_defaults(edges, c, settings->out);
+	if (!emit_artifacts(&e->artifacts, plan, settings->workers, err))
+		return false;
 	emit_manifest(e, edges, settings);
 	emit_pareto_target(edges, plan, settings->out);
-	text_printf(edges, "build help: show %s/help.txt | always\n", settings->out);
+	emit_looks(edges, plan, settings);
 	return text_ok(edges, err);
 }

@@ -37,11 +37,10 @@ static bool list_sources(const char *const *patterns, glob_t *found, error *err)
 	*found = (glob_t){ 0 };
 	for (int i = 0; patterns[i]; i++, flags = GLOB_APPEND) {
 		int status = glob(patterns[i], flags, NULL, found);
-		if (status != 0 && status != GLOB_NOMATCH) {
-			globfree(found);
+		/* glob that ran out of memory has freed what it had. */
+		if (status != 0 && status != GLOB_NOMATCH)
 			return fail(err, EXIT_ENVIRONMENT, "%s: cannot list the sources",
 			            patterns[i]);
-		}
 	}
 	return true;
 }

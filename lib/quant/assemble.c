@@ -38,6 +38,7 @@ struct builder {
 	struct json_tree index;   /* model.safetensors.index.json */
 	cJSON *weight_map;
 	double total_bytes; /* of tensors */
+	uint64_t written;
 	struct tensor *scales;
 	size_t scale_count;
 	text scale_bytes;
@@ -79,6 +80,7 @@ static bool add_bytes(struct builder *b, const char *name, const void *data, siz
 	    !draft_write(&b->draft, name, data, size, err))
 		return false;
 	record_file(b, name, &digest, size);
+	b->written += size;
 	return true;
 }
 
@@ -367,7 +369,8 @@ bool assemble_checkpoint(const struct assembly *a, struct assembled *done, error
 		                                                         "stand_in");
 		*done = (struct assembled){ .selected = b.coverage.selected,
 			.total = b.coverage.total, .delivered_bits = b.coverage.delivered_bits,
-			.stand_in = cJSON_IsTrue(stand_in) };
+			.stand_in = cJSON_IsTrue(stand_in),
+			.written = b.written };
 	}
 	free_builder(&b);
 	return ok;

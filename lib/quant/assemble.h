@@ -25,6 +25,7 @@ struct assembly {
 struct assembled {
 	int selected, total; /* groups */
 	double delivered_bits;
+	uint64_t written; /* bytes that were not linked */
 	bool stand_in;
 };
 

@@ -18,7 +18,8 @@ struct verified {
 	int lost[CONSUMER_COUNT];
 };
 
-/* Fails on the first broken promise, naming file and place. The promises:
+/* Fails on the first broken promise, naming file and place. Changes nothing, but for the
+ * date of a file whose bytes are not those listed. The promises:
  * - the files are exactly those of the list, each with its digest;
  * - the tensors are the base's, byte for byte, but for the FP8 weights, which have
  *   no NaN code, finite scales above 0 in the profile's dtype and shape, and come

@@ -2,6 +2,7 @@
 #ifndef QUERN_QUANT_VERIFY_FILES_H
 #define QUERN_QUANT_VERIFY_FILES_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "lib/base/error.h"
@@ -12,5 +13,8 @@
  * the caller's to free. */
 bool verify_files(const char *folder, json_doc *list, int *files, int64_t *bytes,
                   error *err);
+
+/* The path of a checkpoint's list of files. */
+bool find_file_list(const char *folder, char *path, size_t size, error *err);
 
 #endif

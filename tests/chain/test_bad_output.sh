@@ -48,7 +48,7 @@ file_in_the_way() {
 	fails 3 '^quantize: file' bin/quantize --model demo/tiny-qwen2_5-vl --tree file \
 		--out file/quantize.json
 	fails 3 '^calibrate: file' $calibrate --tree file --out file/calibrate.json
-	fails 3 'file' bin/scan --list /dev/null --state file
+	fails 3 'file' bin/scan --list /dev/null --tree file
 	is file "$(cat file)" hello
 }
 
