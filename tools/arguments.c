@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "lib/artifact/tool.h"
+
 void data_options(struct data_arguments *a, struct option *options)
 {
 	struct source_settings *s = &a->source;
@@ -15,7 +17,7 @@ void data_options(struct data_arguments *a, struct option *options)
 		{ "captions", OPTION_TEXT, &s->captions, "FILE", "captions, one a line", false },
 		{ "calib-db", OPTION_TEXT, &s->calib_db, "FILE", "SQLite calibration DB", false },
 		{ "image-root", OPTION_TEXT, &s->image_root, "DIR",
-		  "folder that the DB's image paths start from", false },
+		  "folder that image paths start from", false },
 		{ "prompt", OPTION_TEXT, &s->prompt, "FORM",
 		  "answer, user_turn or text (default answer)", false },
 		{ "samples", OPTION_INTEGER, &s->samples, "N", "rows to use (default 16)", false },
@@ -66,4 +68,41 @@ bool format_check(struct format_arguments *a, error *err)
 		return true;
 	return fail(err, EXIT_USAGE, "--numerics: expected quern or modelopt, found \"%s\"",
 	            a->numerics_text);
+}
+
+void evaluation_options(struct evaluation_arguments *a, struct option *options)
+{
+	data_options(&a->data, options);
+	format_options(&a->format, options + DATA_OPTIONS);
+	const struct option own[] = {
+		{ "eval-list", OPTION_TEXT, &a->data.source.eval_list, "FILE",
+		  "evaluation list, a JSON object with image_relpath and caption a line", false },
+		{ "first", OPTION_INTEGER, &a->data.source.first, "N",
+		  "rows of the source to leave out before the ones to use (default 0)", false },
+		{ "amax", OPTION_TEXT, &a->amax, "FILE", "amax.json of the calibration", true },
+		{ "baseline", OPTION_TEXT, &a->manifest, "FILE", "the baseline's quant manifest",
+		  true },
+		{ "baseline-name", OPTION_TEXT, &a->facts.baseline, "NAME", "for the result",
+		  true },
+		{ "set-name", OPTION_TEXT, &a->facts.set, "NAME", "what the set is called", true },
+		{ "data-name", OPTION_TEXT, &a->facts.data, "NAME", "for the result", true },
+		{ "data-stand-in", OPTION_FLAG, &a->facts.stand_in, NULL,
+		  "the data stand in for COCO", false },
+	};
+	memcpy(options + DATA_OPTIONS + FORMAT_OPTIONS, own, sizeof own);
+}
+
+bool evaluation_begin(struct evaluation_arguments *a, struct material *m,
+                      struct evaluation *job, const char *tool, error *err)
+{
+	*job = (struct evaluation){ .data = a->data.source, .tree = a->data.tree,
+		.tool = tool, .target = a->data.out };
+	if (!format_check(&a->format, err) || !tool_sources(&job->sources, err) ||
+	    !material_load(m, a->data.source.model, a->format.exclude.values,
+	                   a->format.exclude.count, a->amax, a->manifest, err))
+		return false;
+	job->numerics = a->format.numerics;
+	job->shared_scales = !a->format.scale_per_member;
+	material_lend(m, job);
+	return true;
 }
