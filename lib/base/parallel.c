@@ -10,6 +10,7 @@ struct crew {
 	int count, next; /* next and what follows are guarded by lock */
 	pthread_mutex_t lock;
 	bool failed;
+	int bad; /* the lowest index that failed */
 	error err;
 };
 
@@ -30,8 +31,10 @@ static void *take_turns(void *argument)
 		pthread_mutex_unlock(&c->lock);
 		bool ok = c->work(c->self, hand->thread, index, &err);
 		pthread_mutex_lock(&c->lock);
-		if (!ok && !c->failed) {
+		/* Lower indices are begun already, so the lowest that fails is always told. */
+		if (!ok && (!c->failed || index < c->bad)) {
 			c->failed = true;
+			c->bad = index;
 			c->err = err;
 		}
 	}

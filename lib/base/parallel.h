@@ -9,7 +9,7 @@
 typedef bool parallel_work(void *self, int thread, int index, error *err);
 
 /* Calls work for indices 0 to count-1, each once, in no order. After a failure no
- * index is begun; the first error is returned. */
+ * index is begun; the error of the lowest one that failed is returned. */
 bool parallel_run(int threads, int count, void *self, parallel_work *work, error *err);
 
 #endif

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "lib/quant/sensitivity_sums.h"
+
 /* All formats here are 8 bits wide; NONE is the checkpoint's own 16. */
 static const double FORMAT_BITS = 8, NONE_BITS = 16;
 
@@ -250,7 +252,7 @@ bool print_sensitivity_table(const struct ranking *r, text *out, error *err)
 		text_printf(out, "|%.*s|%.1f|%.3e|%.3e|\n", shown_length(group->name),
 		            group->name, FORMAT_BITS, group->scores[0], group->costs[0]);
 	}
-	return text_ok(out, err);
+	return print_sums_table(r, out, err) && text_ok(out, err);
 }
 
 bool print_sensitivity_json(const struct ranking *r, text *out, error *err)
@@ -272,6 +274,10 @@ bool print_sensitivity_json(const struct ranking *r, text *out, error *err)
 		tree_text(&tree, row, "kind", group_kind_name(shape->kind));
 		tree_text(&tree, row, "tower", shape->vision ? "vision" : "language");
 		tree_number(&tree, row, "block", shape->block);
+	}
+	if (!add_sums(&tree, r, err)) {
+		tree_free(&tree);
+		return false;
 	}
 	return tree_finish(&tree, out, err);
 }
