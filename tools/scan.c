@@ -20,7 +20,7 @@
 #include "lib/data/samples.h"
 #include "lib/quant/assemble.h"
 
-enum { MAX_LIST_BYTES = 16 << 20, MAX_FIELDS = 5 };
+enum { MAX_LIST_BYTES = 16 << 20, MAX_FIELDS = 6 };
 
 struct scanner {
 	struct memo *memo;
@@ -69,14 +69,18 @@ static bool stamp_model(struct scanner *s, text *stamp, const char *folder,
 	return ok;
 }
 
-/* The DB and the images of its first rows. */
+/* The DB or evaluation list, and the images of the rows in use. */
 static bool stamp_images(struct scanner *s, text *stamp, const struct line *l, error *err)
 {
-	const char *db = l->fields[2], *root = l->fields[3];
+	const char *source = l->fields[2], *root = l->fields[3];
+	bool db = strcmp(l->fields[0], "images") == 0;
+	size_t first = l->count > 5 ? strtoul(l->fields[5], NULL, 10) : 0;
+	size_t most = strtoul(l->fields[4], NULL, 10);
 	struct sample_list rows;
-	if (!stamp_file(s, stamp, db, "calibration DB", err))
+	if (!stamp_file(s, stamp, source, db ? "calibration DB" : "evaluation list", err))
 		return false;
-	if (!calib_db_load(&rows, db, 0, strtoul(l->fields[4], NULL, 10), err)) {
+	if (!(db ? calib_db_load(&rows, source, first, most, err)
+	         : eval_list_load(&rows, source, first, most, err))) {
 		text_puts(stamp, "unreadable  rows\n");
 		return err->code == EXIT_BAD_INPUT;
 	}
@@ -160,6 +164,8 @@ static bool stamp_line(struct scanner *s, const struct line *l, text *stamp, err
 	if (strcmp(kind, "texts") == 0 && l->count == 3)
 		return stamp_model(s, stamp, l->fields[2], FILES_TEXTS, err);
 	if (strcmp(kind, "images") == 0 && l->count == 5)
+		return stamp_images(s, stamp, l, err);
+	if (strcmp(kind, "eval_list") == 0 && l->count == 6)
 		return stamp_images(s, stamp, l, err);
 	if (strcmp(kind, "published") == 0 && l->count == 4)
 		return stamp_published(s, stamp, l, err);

@@ -23,6 +23,7 @@ struct emitted {
 	text ninja;     /* build.ninja */
 	text scan_list; /* what the scan edge looks at; see tools/scan.c */
 	text help;      /* `ninja help` */
+	text report;    /* which artifacts belong to which scheme; see lib/report/findings.h */
 	int edges;      /* of the data, compilation not counted */
 };
 
