@@ -98,7 +98,8 @@ static void add_provenance(struct json_tree *tree, const struct ranking *r)
 	cJSON *p = tree_object(tree, tree->root, "provenance");
 	tree_text(tree, p, "numerics", r->facts->numerics);
 	tree_text(tree, p, "weight_scales", r->facts->shared_scales ? "group" : "member");
-	tree_text(tree, p, "device", r->merged->device ? r->merged->device : "cpu float32");
+	const char *device = r->format_count ? r->formats[0].merged.device : NULL;
+	tree_text(tree, p, "device", device ? device : "cpu float32");
 	tree_text(tree, p, "image_decoder", "stb_image");
 	tree_copy(tree, p, "calibration_key",
 	          cJSON_GetObjectItemCaseSensitive(r->amax->doc.root, "key"));
