@@ -382,8 +382,6 @@ void *arena_take(struct device_model *g, size_t count, size_t size)
 	}
 	char *piece = g->arena + g->arena_used;
 	g->arena_used += bytes;
-	if (g->arena_used > g->arena_peak)
-		g->arena_peak = g->arena_used;
 	return piece;
 }
 
@@ -392,10 +390,4 @@ bool arena_ok(const struct device_model *g, error *err)
 	return g->arena_used <= g->arena_bytes ||
 	       fail(err, EXIT_ENVIRONMENT, "%s: a sample does not fit %zu MB of device memory",
 	            g->device.name, g->arena_bytes >> 20);
-}
-
-struct gpu_counts gpu_counts(const struct device_model *g)
-{
-	return (struct gpu_counts){ .peak_bytes = g->weight_bytes + g->arena_peak,
-		.flops = g->flops };
 }

@@ -61,22 +61,14 @@ struct device_model {
 
 	/* One stretch of device memory that batches are laid out in. */
 	char *arena;
-	size_t arena_bytes, arena_used, arena_peak;
+	size_t arena_bytes, arena_used;
 	size_t weight_bytes;
-	double flops;
 	struct gpu_slot slots[GPU_SLOTS];
 	struct matrix **matrices; /* all of them, for walking */
 	int matrix_count;
 	void **owned; /* device memory to free */
 	int owned_count, owned_room;
 };
-
-/* Peak device memory so far, and the arithmetic done, for benches. */
-struct gpu_counts {
-	size_t peak_bytes;
-	double flops;
-};
-struct gpu_counts gpu_counts(const struct device_model *g);
 
 /* Pieces of the arena, aligned to 256 bytes; NULL when it is full, which is told once, by
  * arena_ok. arena_reset starts a batch. */

@@ -8,159 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "lib/gpu/batch.h"
-
-/* What a layer keeps for its backward pass. */
-enum { MOST_SAMPLES = 16 }; /* of a batch: beyond, the products do not get faster */
-
-struct layer_tape {
-	float *input, *middle;   /* [rows][hidden] */
-	bf16_bits *qkv;          /* [rows][q + 2 kv], before the rotary embedding */
-	bf16_bits *attended;     /* [rows][q] */
-	float *lse;              /* [rows][heads] */
-	bf16_bits *gate_up;      /* [rows][2 * intermediate] */
-};
-
-struct tower_pass {
-	struct device_model *g;
-	const struct gpu_tower *tower;
-	const struct tower_rows *rows; /* on the device */
-	struct layer_tape *tapes;      /* [depth]; host array */
-	float *output;                 /* [rows][hidden], of the last layer */
-	int q_width, kv_width, qkv_width;
-	int active_row; /* of the down projection's input, padding included */
-
-	/* Scratch, shared by all layers. */
-	bf16_bits *turned;  /* [rows][q + 2 kv]: qkv after the rotary embedding */
-	bf16_bits *normed;  /* [rows][hidden] */
-	bf16_bits *active;  /* [rows][intermediate, padded] */
-	bf16_bits *narrow;  /* [rows][hidden]: BF16 of a gradient */
-	bf16_bits *dqkv, *dattended, *dgate_up;
-	float *dnormed;     /* [rows][hidden] */
-	float *delta;       /* [rows][heads] */
-};
-
-struct run_state {
-	struct device_model *g;
-	const struct batch *batch; /* on the device */
-	bool gradient;
-	struct tower_pass text, vision;
-	int linear_count, samples;
-
-	/* Results. */
-	float *amax;    /* [samples][linear_count] */
-	double *score;  /* [samples][linear_count] */
-	float *per_row; /* scratch, also used as doubles */
-
-	/* Scratch of a perturbation. */
-	uint8_t *codes;
-	bf16_bits *wide_codes, *wide_weight; /* codes as BF16, where there is no FP8 */
-	float *difference; /* or BF16 */
-	int perturbed_rows;
-};
-
-/* ---- measuring a matrix ---- */
-
-static void observe(struct run_state *r, const struct matrix *x, const bf16_bits *input,
-                    int rows, const int32_t *starts)
-{
-	if (r->gradient || !rows)
-		return;
-	gpu_amax(r->amax + x->members[0], r->linear_count, r->per_row, input, x->row, rows, x->in,
-	         starts, r->samples, r->g->device.stream);
-}
-
-/* What a layer gave, for the perturbed product to be held against: BF16 numbers, or a
- * float32 sum and what it was added to. */
-struct plain_output {
-	const bf16_bits *narrow; /* [rows][out] */
-	const float *sum, *addend;
-};
-
-/* One scale for the whole matrix, FP8 products. The padded rows of the codes would write
- * behind the matrix, so only real columns are asked for where out is aligned. */
-static void perturb_native(struct run_state *r, const struct matrix *x,
-                           const struct perturbed *q)
-{
-	product_fp8(&r->g->device, q, r->codes, x->codes,
-	            x->weight_scale[0] * x->input_decode, r->perturbed_rows, x->out,
-	            x->padded_in);
-}
-
-/* Codes are exact in BF16; each member may have a scale of its own. */
-static void perturb_wide(struct run_state *r, const struct matrix *x,
-                         const struct perturbed *q)
-{
-	struct device *d = &r->g->device;
-	gpu_fp8_to_bf16(r->wide_codes, r->codes, (int64_t)r->perturbed_rows * x->padded_in,
-	                d->stream);
-	gpu_fp8_to_bf16(r->wide_weight, x->codes, (int64_t)x->padded_out * x->padded_in,
-	                d->stream);
-	for (int m = 0; m < x->member_count; m++) {
-		struct perturbed part = *q;
-		int first = x->first[m];
-		if (part.narrow) {
-			part.narrow += first;
-			part.narrow_before += first;
-		} else {
-			part.wide += first;
-			part.wide_before += first;
-		}
-		if (part.bias)
-			part.bias = part.narrow ? (const void *)((const bf16_bits *)part.bias + first)
-			                        : (const void *)((const float *)part.bias + first);
-		product_codes(d, &part, r->wide_codes,
-		              r->wide_weight + (size_t)first * (size_t)x->padded_in,
-		              x->weight_scale[m] * x->input_decode, r->perturbed_rows, x->width[m],
-		              x->padded_in);
-	}
-}
-
-/* FP8 products want rows 16 bytes apart; the inner side is padded to that. */
-static bool can_run_native(const struct run_state *r, const struct matrix *x)
-{
-	return r->g->native_fp8 && x->one_scale && x->out % 8 == 0;
-}
-
-static void weigh(struct run_state *r, const struct matrix *x, const bf16_bits *input,
-                  const struct plain_output *plain, const bf16_bits *gradient, int rows,
-                  const int32_t *starts)
-{
-	if (!x->scored || !rows)
-		return;
-	bool native = can_run_native(r, x);
-	struct perturbed q = { .stride = x->out };
-	struct difference off = { .stride = x->out, .plus_stride = x->out };
-	if (plain->narrow) {
-		q.narrow = (bf16_bits *)r->difference;
-		q.narrow_before = plain->narrow;
-		q.bias = x->bias;
-		off.narrow = q.narrow;
-	} else {
-		q.wide = r->difference;
-		q.wide_before = plain->sum;
-		q.bias = native ? (const void *)x->bias : (const void *)x->bias_float;
-		off.wide = q.wide;
-		off.plus = plain->addend;
-	}
-	r->perturbed_rows = rows;
-	gpu_fp8_encode(r->codes, x->padded_in, input, x->row, rows, x->in, x->input_encode,
-	               r->g->device.stream);
-	if (native)
-		perturb_native(r, x, &q);
-	else
-		perturb_wide(r, x, &q);
-	for (int m = 0; m < x->member_count; m++)
-		gpu_score(r->score + x->members[m], r->linear_count, (double *)r->per_row, gradient,
-		          x->out, &off, x->first[m], x->width[m], rows, starts, r->samples,
-		          r->g->device.stream);
-	r->g->flops += 2.0 * rows * x->out * x->in;
-}
-
-static void count_product(struct device_model *g, int rows, const struct matrix *x)
-{
-	g->flops += 2.0 * rows * x->out * x->in;
-}
+#include "lib/gpu/run.h"
 
 /* ---- a tower ---- */
 
@@ -261,10 +109,6 @@ static void layer_forward(struct run_state *r, struct tower_pass *p, int layer, 
 	observe(r, &b->down, p->active, rows, p->rows->starts);
 	product_add(d, output, tape->middle, p->active, b->down.weight, b->down.bias_float, rows,
 	            b->down.out, b->down.row);
-	count_product(g, rows, &b->qkv);
-	count_product(g, rows, &b->o);
-	count_product(g, rows, &b->gate_up);
-	count_product(g, rows, &b->down);
 }
 
 static void tower_forward_pass(struct run_state *r, struct tower_pass *p)
@@ -302,8 +146,6 @@ static void mlp_backward(struct run_state *r, struct tower_pass *p, int layer, f
 	                       b->gate_up.out, b->gate_up.row);
 	gpu_rmsnorm_backward(dx, p->narrow, p->dnormed, tape->middle, b->norm2, rows, t->hidden,
 	                     t->eps, d->stream);
-	count_product(r->g, rows, &b->down);
-	count_product(r->g, rows, &b->gate_up);
 }
 
 static void attention_backward(struct run_state *r, struct tower_pass *p, int layer,
@@ -328,14 +170,12 @@ static void attention_backward(struct run_state *r, struct tower_pass *p, int la
 	         t->heads + t->kv_heads, t->head_dim, 1, d->stream);
 	gpu_rmsnorm_forward(p->normed, tape->input, b->norm1, rows, t->hidden, t->eps, d->stream);
 	weigh(r, &b->qkv, p->normed, &qkv, p->dqkv, rows, p->rows->starts);
-	count_product(r->g, rows, &b->o);
 	if (!input_wanted)
 		return;
 	product_backward_float(d, p->dnormed, p->dqkv, b->qkv.weight, rows, b->qkv.out,
 	                       b->qkv.row);
 	gpu_rmsnorm_backward(dx, p->narrow, p->dnormed, tape->input, b->norm1, rows, t->hidden,
 	                     t->eps, d->stream);
-	count_product(r->g, rows, &b->qkv);
 }
 
 /* dx[rows][hidden]: the gradient of the output becomes that of the input. */
@@ -397,9 +237,6 @@ static void vision_forward_pass(struct run_state *r, struct merger_tape *m)
 	observe(r, &g->merger_out, m->active, b->cells, cells);
 	product_float(d, m->features, m->active, g->merger_out.weight, g->merger_out.bias_float,
 	              b->cells, g->merger_out.out, g->merger_out.row);
-	count_product(g, b->vision.rows, &g->patch_embed);
-	count_product(g, b->cells, &g->merger_in);
-	count_product(g, b->cells, &g->merger_out);
 }
 
 static void vision_backward_pass(struct run_state *r, struct merger_tape *m, float *dtext,
@@ -429,54 +266,9 @@ static void vision_backward_pass(struct run_state *r, struct merger_tape *m, flo
 	tower_backward_pass(r, &r->vision, dvision, true);
 	weigh(r, &g->patch_embed, b->patches, &embedded, r->vision.narrow, b->vision.rows,
 	      b->vision.starts);
-	count_product(g, b->cells, &g->merger_out);
-	count_product(g, b->cells, &g->merger_in);
 }
 
 /* ---- the whole ---- */
-
-/* How many rows go through a matrix. */
-static size_t rows_through(const struct run_state *r, const struct matrix *x)
-{
-	const struct device_model *g = r->g;
-	const struct gpu_block *text = g->text.blocks;
-	const struct batch *b = r->batch;
-	if (x == &g->head)
-		return (size_t)b->graded;
-	if (x == &g->merger_in || x == &g->merger_out)
-		return (size_t)b->cells;
-	bool in_text = (const char *)x >= (const char *)text &&
-	               (const char *)x < (const char *)(text + g->text.tower->depth);
-	return (size_t)(in_text ? b->text.rows : b->vision.rows);
-}
-
-static size_t larger(size_t a, size_t b)
-{
-	return a > b ? a : b;
-}
-
-/* Scratch for the largest perturbation of the batch. */
-static void take_perturbation(struct run_state *r)
-{
-	struct device_model *g = r->g;
-	size_t codes = 0, differences = 0, weights = 0;
-	for (int i = 0; i < g->matrix_count; i++) {
-		const struct matrix *x = g->matrices[i];
-		if (!x->scored)
-			continue;
-		size_t rows = rows_through(r, x);
-		codes = larger(codes, rows * (size_t)x->padded_in);
-		differences = larger(differences, rows * (size_t)x->padded_out);
-		if (!can_run_native(r, x))
-			weights = larger(weights, (size_t)x->padded_out * (size_t)x->padded_in);
-	}
-	r->codes = arena_take(g, codes, 1);
-	r->difference = arena_take(g, differences, sizeof *r->difference);
-	if (weights) {
-		r->wide_codes = arena_take(g, codes, sizeof(bf16_bits));
-		r->wide_weight = arena_take(g, weights, sizeof(bf16_bits));
-	}
-}
 
 static bool prepare_run(struct run_state *r, error *err)
 {
@@ -527,7 +319,6 @@ static bool run_head(struct run_state *r, float *dx, float **losses, error *err)
 	gpu_rmsnorm_backward(dpicked, NULL, dnormed, picked, g->final_norm, b->graded, hidden,
 	                     g->text.tower->eps, d->stream);
 	gpu_put_rows(dx, dpicked, b->graded_rows, b->graded, b->text.rows, hidden, d->stream);
-	g->flops += 4.0 * b->graded * (double)vocab * hidden;
 	return true;
 }
 
@@ -568,171 +359,12 @@ static bool run_backward(struct run_state *r, struct merger_tape *merger, float 
 	return true;
 }
 
-/* ---- submitting and collecting ---- */
-
-/* All members of a matrix see the input that was observed for the first. */
-static void share_amax(const struct device_model *g, double *values, int samples)
+bool run_batch(struct run_state *r, float **losses, error *err)
 {
-	size_t linears = (size_t)g->model->linear_count;
-	for (int i = 0; i < g->matrix_count; i++) {
-		const struct matrix *x = g->matrices[i];
-		for (int m = 1; m < x->member_count; m++)
-			for (size_t s = 0; s < (size_t)samples; s++)
-				values[s * linears + (size_t)x->members[m]] =
-					values[s * linears + (size_t)x->members[0]];
-	}
-}
-
-static bool prepare_slot(struct gpu_slot *slot, size_t bytes, error *err)
-{
-	if (!slot->done && cudaEventCreateWithFlags(&slot->done, cudaEventDisableTiming) !=
-	                           cudaSuccess)
-		return fail(err, EXIT_ENVIRONMENT, "CUDA: cannot make an event");
-	if (bytes <= slot->results_bytes)
-		return true;
-	cudaFreeHost(slot->results);
-	slot->results = NULL;
-	slot->results_bytes = 0;
-	if (cudaHostAlloc(&slot->results, bytes, cudaHostAllocDefault) != cudaSuccess)
-		return fail_memory(err, "a batch's results", bytes);
-	slot->results_bytes = bytes;
-	return true;
-}
-
-/* The results' way home: scores or amax first, then losses. */
-static void send_results(struct run_state *r, struct gpu_slot *slot, const float *losses)
-{
-	size_t count = (size_t)r->samples * (size_t)r->linear_count;
-	cudaStream_t stream = r->g->device.stream;
-	if (slot->work == GPU_CALIBRATE)
-		cudaMemcpyAsync(slot->results, r->amax, count * sizeof *r->amax,
-		                cudaMemcpyDeviceToHost, stream);
-	else
-		cudaMemcpyAsync(slot->results, r->score, count * sizeof *r->score,
-		                cudaMemcpyDeviceToHost, stream);
-	if (losses)
-		cudaMemcpyAsync((double *)slot->results + count, losses,
-		                (size_t)slot->graded * sizeof *losses, cudaMemcpyDeviceToHost,
-		                stream);
-	cudaEventRecord(slot->done, stream);
-}
-
-bool device_submit(struct gpu_model *handle, int index, enum gpu_work work,
-                   const struct sample *const *samples, int count, error *err)
-{
-	struct device_model *g = (struct device_model *)handle;
-	struct gpu_slot *slot = &g->slots[index];
-	struct batch host, device;
 	struct merger_tape merger = { 0 };
-	float *losses = NULL;
-	struct run_state r = { .g = g, .batch = &device, .samples = count,
-		.gradient = work == GPU_SCORE, .linear_count = g->model->linear_count };
-	if (!batch_pack(&host, g->model, samples, count, &slot->packed, &slot->packed_bytes,
-	                err))
-		return false;
-	slot->work = work;
-	slot->samples = count;
-	slot->graded = host.graded;
-	slot->graded_starts = host.graded_starts;
-	arena_reset(g);
-	size_t bytes = (size_t)count * (size_t)r.linear_count * sizeof(double) +
-	               (size_t)host.graded * sizeof(float);
-	bool ok = prepare_slot(slot, bytes, err) && batch_upload(&device, &host, g, err) &&
-	          run_forward(&r, &merger, err) &&
-	          (!r.gradient || run_backward(&r, &merger, &losses, err));
-	if (ok)
-		send_results(&r, slot, losses);
-	slot->busy = ok;
-	free(r.text.tapes);
-	free(r.vision.tapes);
+	bool ok = run_forward(r, &merger, err) &&
+	          (!r->gradient || run_backward(r, &merger, losses, err));
+	free(r->text.tapes);
+	free(r->vision.tapes);
 	return ok;
-}
-
-static void mean_losses(const struct gpu_slot *slot, const float *losses, double *loss)
-{
-	for (int s = 0; s < slot->samples; s++) {
-		int first = slot->graded_starts[s], end = slot->graded_starts[s + 1];
-		double sum = 0;
-		for (int i = first; i < end; i++)
-			sum += losses[i];
-		loss[s] = end > first ? sum / (end - first) : 0;
-	}
-}
-
-bool device_collect(struct gpu_model *handle, int index, double *values, double *loss,
-                    error *err)
-{
-	struct device_model *g = (struct device_model *)handle;
-	struct gpu_slot *slot = &g->slots[index];
-	size_t count = (size_t)slot->samples * (size_t)g->model->linear_count;
-	cudaError_t status = cudaEventSynchronize(slot->done);
-	slot->busy = false;
-	if (!device_check(&g->device, status, err))
-		return false;
-	for (int s = 0; s < slot->samples; s++)
-		loss[s] = 0;
-	if (slot->work == GPU_SCORE) {
-		memcpy(values, slot->results, count * sizeof *values);
-		mean_losses(slot, (const float *)((const double *)slot->results + count), loss);
-		return true;
-	}
-	for (size_t i = 0; i < count; i++)
-		values[i] = ((const float *)slot->results)[i];
-	share_amax(g, values, slot->samples);
-	return true;
-}
-
-/* ---- how much fits ---- */
-
-static size_t tower_bytes(const struct tower *t, size_t rows, bool gradient)
-{
-	size_t q = (size_t)t->heads * (size_t)t->head_dim;
-	size_t kv = (size_t)t->kv_heads * (size_t)t->head_dim;
-	size_t hidden = (size_t)t->hidden, wide = (size_t)t->intermediate;
-	size_t layer = 2 * hidden * 4 + (q + 2 * kv) * 2 + q * 2 + (size_t)t->heads * 4 +
-	               2 * wide * 2;
-	size_t scratch = hidden * 2 + wide * 2 +
-	                 (gradient ? hidden * 14 + (q + 2 * kv) * 2 + q * 2 +
-	                             (size_t)t->heads * 4 : 0);
-	return rows * ((gradient ? (size_t)t->depth : 1) * layer + scratch);
-}
-
-/* What a sample takes of the arena, generously. */
-static size_t sample_bytes(const struct device_model *g, const struct sample *s, bool gradient)
-{
-	const struct model_config *c = &g->model->config;
-	size_t text = (size_t)s->tokens;
-	size_t vision = s->patches.values
-	                ? (size_t)s->patches.grid_h * (size_t)s->patches.grid_w : 0;
-	size_t bytes = tower_bytes(g->text.tower, text, gradient) +
-	               tower_bytes(g->vision.tower, vision, gradient) +
-	               vision * (size_t)c->vision.patch_values * 2 +
-	               vision * (size_t)c->vision.hidden * 12;
-	if (gradient) {
-		size_t graded = 0, widest = 0;
-		for (int i = 1; i < s->tokens; i++)
-			graded += s->graded[i] != 0;
-		for (int i = 0; i < g->matrix_count; i++)
-			if ((size_t)g->matrices[i]->padded_out > widest)
-				widest = (size_t)g->matrices[i]->padded_out;
-		size_t rows = vision > text ? vision : text;
-		bytes += graded * (size_t)c->text.vocab * 6 + graded * (size_t)c->text.hidden * 16;
-		bytes += rows * (widest * 4 + (size_t)g->text.tower->intermediate * 3);
-	}
-	return bytes + (1 << 20);
-}
-
-int device_batch_fits(const struct gpu_model *handle, const struct sample *const *samples,
-                      int count, bool gradient)
-{
-	const struct device_model *g = (const struct device_model *)handle;
-	size_t used = (size_t)64 << 20;
-	int fits = 0;
-	while (fits < count && fits < MOST_SAMPLES) {
-		used += sample_bytes(g, samples[fits], gradient);
-		if (used > g->arena_bytes)
-			break;
-		fits++;
-	}
-	return fits ? fits : 1;
 }

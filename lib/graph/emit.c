@@ -108,17 +108,19 @@ bool emit_graph(struct emitted *e, const struct plan *plan,
                 const struct tree_settings *settings, error *err)
 {
 	text edges = { 0 }, workers = { 0 }, launch = { 0 }, compiler = { 0 };
+	text device = { 0 }; /* with the space before it */
 	char *template = NULL;
 	size_t size;
 	*e = (struct emitted){ 0 };
 	text_printf(&workers, "%lld", (long long)settings->workers);
 	add_value(&launch, settings->launch);
 	add_value(&compiler, settings->compiler);
+	text_printf(&device, "%s%s", *settings->device ? " " : "", settings->device);
 	bool one = settings->workers == 1;
 	bool ok = read_file(settings->template, MAX_TEMPLATE_BYTES, &template, &size, err) &&
 	          emit_programs(&edges, settings, err) && emit_data(e, &edges, plan, settings, err) &&
 	          text_ok(&edges, err) && text_ok(&workers, err) && text_ok(&launch, err) &&
-	          text_ok(&compiler, err);
+	          text_ok(&compiler, err) && text_ok(&device, err);
 	if (ok) {
 		/* A single worker owns the terminal and shows its own progress. */
 		const struct mark marks[] = {
@@ -129,7 +131,7 @@ bool emit_graph(struct emitted *e, const struct plan *plan,
 			{ "@CONFIGURE@", settings->configure },
 			{ "@HEAVY_POOL@", one ? "console" : "work" },
 			{ "@CUDA@", settings->cuda },
-			{ "@DEVICE@", settings->device },
+			{ "@DEVICE@", device.data },
 			{ "@EDGES@", edges.data },
 		};
 		ok = fill_template(&e->ninja, settings->template, template, marks,
@@ -142,6 +144,7 @@ bool emit_graph(struct emitted *e, const struct plan *plan,
 	text_free(&workers);
 	text_free(&launch);
 	text_free(&compiler);
+	text_free(&device);
 	if (!ok)
 		emitted_free(e);
 	return ok;

@@ -339,7 +339,7 @@ static void emit_export(struct emitted *e, text *out, const struct scheme *s,
 	            TOOL("verify") RUNS("verify") "\n  folder = %s\n  scheme = %s\n  model = ",
 	            work, folder, file, stamps->weights, folder, s->name);
 	add_word(out, b->model->path);
-	text_printf(out, "\nbuild %s: phony %s/layer-sensitivity/%s_files.json\n", s->name,
+	text_printf(out, "\nbuild %s: phony %s/layer-sensitivity/%s_files.json || $o/bin/generate\n", s->name,
 	            folder, file);
 	e->edges += 2;
 }

@@ -61,12 +61,23 @@ static bool make_prompt(const struct question *q, const char *folder,
 	       sample_build(out, t, config, PROMPT_ASK, q->prompt, &patches, 0, err);
 }
 
+/* One thread, unless that would try a person's patience: products summed by several
+ * threads round differently, and near a tie the text would depend on the machine. */
+static int count_threads(const struct model *m)
+{
+	static const int64_t MANY_WEIGHTS = (int64_t)1 << 28;
+	int64_t weights = 0;
+	for (int i = 0; i < m->linear_count; i++)
+		weights += (int64_t)m->linears[i].out * m->linears[i].in;
+	return weights < MANY_WEIGHTS ? 1 : (int)sysconf(_SC_NPROCESSORS_ONLN);
+}
+
 bool speaker_open(struct speaker *s, const char *folder, error *err)
 {
 	*s = (struct speaker){ .folder = folder };
-	matmul_threads((int)sysconf(_SC_NPROCESSORS_ONLN));
 	if (!served_model_open(&s->served, folder, err))
 		return false;
+	matmul_threads(count_threads(&s->served.model));
 	s->tokenizer = tokenizer_load(folder, err);
 	if (!s->tokenizer)
 		served_model_close(&s->served);

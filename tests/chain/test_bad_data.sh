@@ -124,7 +124,8 @@ make_tree "$work/tree" --set calibrations.coco2017_vlm.calib_samples=16 \
 own_demo "$work/tree"
 cd "$work/tree" || exit 1
 scheme=${baseline}_coco2017
-manifest=$out/models/tiny_qwen2_5_vl/quantized/$scheme/layer-sensitivity/${baseline}_quant_manifest.json
+manifest=$out/models/tiny_qwen2_5_vl/quantized/$scheme/layer-sensitivity
+manifest=$manifest/${baseline}_quant_manifest.json
 
 stops_at_a_bad_image() {
 	rm demo/images/scene_005.jpg

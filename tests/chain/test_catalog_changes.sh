@@ -140,6 +140,30 @@ changed_caption() {
 	is "blocks scored" "$(computed score)" 0
 }
 
+# The same number of bytes and the old date, as cp -p and archives leave them.
+changed_in_disguise() {
+	cp -p demo/demo_captions.txt original.txt
+	sed '7s/.$/!/' original.txt >demo/demo_captions.txt
+	touch -r original.txt demo/demo_captions.txt
+	is size "$(stat -c '%s %y' demo/demo_captions.txt)" "$(stat -c '%s %y' original.txt)"
+	build
+	is "blocks calibrated" "$(computed calibrate)" 1
+	cp -p original.txt demo/demo_captions.txt
+	build
+	is "blocks calibrated" "$(computed calibrate)" 0
+}
+
+# Dates of years ago and of years to come mean nothing.
+odd_dates() {
+	find demo -type f -exec touch -d 2001-01-01 {} +
+	build
+	nothing_done
+	find demo -type f -exec touch -d 2101-01-01 {} +
+	build
+	nothing_done
+	find demo -type f -exec touch {} +
+}
+
 # A caption behind those in use is another file, but no other sample.
 unused_caption() {
 	sed -i '500s/.*/Something else./' demo/demo_captions.txt
@@ -187,6 +211,8 @@ check order_of_the_catalog order
 check more_score_samples more_score_samples
 check more_calibration_samples more_calib_samples
 check changed_caption changed_caption
+check changed_with_size_and_date_kept changed_in_disguise
+check odd_dates odd_dates
 check unused_caption unused_caption
 check changed_image changed_image
 check changed_text_file changed_text

@@ -54,12 +54,12 @@ bad_numbers() {
 	usage '--model: expected .*"/"' --model /
 	usage 'unexpected "stranger"' stranger
 	usage '--cpu and --cuda' --cpu --cuda
-	fails 1 '--part: expected I/N.*"2/2"' "$work/bin/calibrate" --model demo/tiny-qwen2_5-vl \
-		--captions demo/demo_captions.txt --tree "$out" --out c.json --part 2/2
-	fails 1 '--numerics: expected .*"fp64"' "$work/bin/quantize" --model demo/tiny-qwen2_5-vl \
-		--tree "$out" --out q.json --numerics fp64
-	fails 1 '--top-percent: expected .*"0"' "$work/bin/slice" --baseline x --baseline-folder x \
-		--scheme x --file-name x --out x --top-percent 0
+	fails 1 '--part: expected I/N.*"2/2"' "$work/bin/calibrate" \
+		--model demo/tiny-qwen2_5-vl --captions demo/demo_captions.txt --tree "$out" --out c.json --part 2/2
+	fails 1 '--numerics: expected .*"fp64"' "$work/bin/quantize" \
+		--model demo/tiny-qwen2_5-vl --tree "$out" --out q.json --numerics fp64
+	fails 1 '--top-percent: expected .*"0"' "$work/bin/slice" --baseline x \
+		--baseline-folder x --scheme x --file-name x --out x --top-percent 0
 	fails 3 '--cuda: expected .*found a CPU build' "$work/bin/configure" --cuda
 }
 
@@ -93,7 +93,8 @@ catalog() {
 }
 
 new_scheme() {
-	echo "s|^  \"schemes\": {\$|  \"schemes\": {\"$1\": {\"baseline\": \"${2-fp8_autoquant_full_coco2017}\", \"percent\": 5},|"
+	fields="\"baseline\": \"${2-fp8_autoquant_full_coco2017}\", \"percent\": 5"
+	echo "s|^  \"schemes\": {\$|  \"schemes\": {\"$1\": {$fields},|"
 }
 
 names_of_targets() {
@@ -173,7 +174,8 @@ odd_names() {
 		--captions "it's/captions #1.txt"
 	grep -q '"data": "captions #1.txt"' \
 		"$out"/models/m_*/quantized/$scheme/layer-sensitivity/fp8_autoquant_full*manifest.json
-	fails 2 'control characters' "$work/bin/configure" --out "$out" --captions "$(printf 'a\tb')"
+	fails 2 'control characters' "$work/bin/configure" --out "$out" \
+		--captions "$(printf 'a\tb')"
 }
 
 # As the hub's cache lays a model out: the folder holds links to files elsewhere.
@@ -199,10 +201,56 @@ absolute_paths() {
 	is "results computed by score" "$(computed score)" 0
 }
 
+# Folders and files that are not what a program wants.
+wrong_operands() {
+	model=demo/tiny-qwen2_5-vl
+	fails 2 'gone/config.json: cannot open' "$work/bin/generate" --prompt 'A big' gone
+	fails 2 'expected a JPEG or PNG' "$work/bin/generate" --image schemes.json $model
+	fails 1 'one checkpoint folder, found 2' "$work/bin/generate" --prompt 'A big' $model $model
+	fails 2 'layer-sensitivity: cannot open' "$work/bin/verify" --model $model $model
+	fails 1 'expected a list of files' "$work/bin/diversity" --out x.json schemes.json
+	fails 2 'schemes.json:1:1: lacks the field "blocks"' "$work/bin/merge" --out x.json \
+		schemes.json
+	fails 2 'schemes.json:1:1: lacks the field' "$work/bin/export" --model $model --scheme s \
+		--file-name f --baseline schemes.json --slice gone --amax gone --quantized gone \
+		--tree "$out" --out x
+	fails 2 'gone: cannot open' "$work/bin/rank" --model $model --amax gone --out x \
+		--baseline b --file-name f --model-name m --data-name d --method gradient \
+		--prompt text part
+	[ ! -e x.json ]
+	[ ! -e x ]
+}
+
+# What a build made is no model to build from.
+quantised_model() {
+	"$out/bin/configure" --out "$out" $few >configured.txt
+	build $scheme
+	fails 2 'expected BF16, F16 or F32, found F8_E4M3' "$work/bin/configure" --out "$out" \
+		--model "$out/models/tiny_qwen2_5_vl/quantized/$scheme"
+}
+
+# Two models in one catalog have their own folders and comparisons; --model takes the
+# place of both.
+two_models() {
+	mkdir twin
+	cp demo/tiny-qwen2_5-vl/* twin/
+	sed -e 's/"models": {/&"twin": {"path": "twin", "kind": "qwen2_5_vl"},/' -e \
+		'/"fp8_autoquant_full_coco2017": {/,/}/s/"model": "[^"]*"/"model": "twin"/' -e \
+		's/\[10, 20, .*\]/[50]/' schemes.json >two.json
+	"$out/bin/configure" --out "$out" --catalog two.json $few >configured.txt
+	build $scheme diversity_twin
+	grep -q '"verified": true' "$out/work/twin/schemes/$scheme/verify.json"
+	is groups "$(grep -c coco2017 "$out/models/twin/quantized/scheme-diversity.json")" 4
+	"$out/bin/configure" --out "$out" --catalog two.json $few --model twin >configured.txt
+	is models "$(grep -c 'model  *twin (twin)' configured.txt)" 2
+	ninja -n all >/dev/null
+}
+
 check every_program_has_help all_help
 check missing_options no_options
 check unknown_options unknown_options
 check numbers_and_words bad_numbers
+check wrong_operands wrong_operands
 check sets_that_make_no_sense bad_sets
 check schemes_named_like_targets names_of_targets
 check names_that_cannot_be bad_names
@@ -212,6 +260,8 @@ check paths_with_spaces_and_quotes odd_names
 check model_of_links linked_files
 check linked_model_folder linked_folder
 check absolute_paths absolute_paths
+check quantised_checkpoint_as_model quantised_model
+check two_models two_models
 
 # out on another file system than the sources.
 if [ -d /dev/shm ] && other=$(mktemp -d /dev/shm/quern-scenario.XXXXXX 2>/dev/null); then

@@ -62,7 +62,8 @@ lost_log() {
 
 cleaned() {
 	cd "$work/whole"
-	find "$out/work" "$out/models" ! -type d -exec rm -f {} +
+	ninja -t clean -r calibrate merge score rank quantize slice export verify >cleaned.txt
+	[ ! -e "$out/work/tiny_qwen2_5_vl/schemes/$scheme/verify.json" ]
 	build "$scheme"
 	for tool in calibrate score quantize; do
 		is "results computed by $tool" "$(computed $tool)" 0

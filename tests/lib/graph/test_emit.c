@@ -39,6 +39,7 @@ static int clean(void **state)
 static struct tree_settings default_settings(void)
 {
 	return (struct tree_settings){ .out = out, .template = "build.ninja.in",
+		.cuda = "", .device = "",
 		.configure = "configure '--as-it-was' 'run'", .catalog = "schemes.json",
 		.compiler = "cc", .launch = "", .workers = 1 };
 }
@@ -297,6 +298,30 @@ static void copy_to(const char *from, const char *to)
 	free(run("mkdir -p \"%s\" && cp -r %s/. \"%s\"", to, from, to));
 }
 
+/* With a toolkit the device half is built and the heavy tools wait for it; without, the
+ * graph does not mention it. */
+static void gpu_half_is_a_library_of_its_own(void **state)
+{
+	(void)state;
+	struct emitted e;
+	struct tree_settings settings = default_settings();
+	emit(&e, &(struct catalog_overrides){ .model = NULL }, &settings);
+	assert_null(strstr(e.ninja.data, "libquern_gpu.so"));
+	assert_null(strstr(e.ninja.data, "build $o/obj/kernels/attention.cu.o"));
+	emitted_free(&e);
+	settings.cuda = "toolkit";
+	settings.device = "--cuda";
+	emit(&e, &(struct catalog_overrides){ .model = NULL }, &settings);
+	assert_non_null(strstr(e.ninja.data, "build $o/obj/kernels/attention.cu.o: cu kernels/"));
+	assert_non_null(strstr(e.ninja.data, "build gpu_half: phony $o/bin/libquern_gpu.so"));
+	assert_non_null(strstr(e.ninja.data, "$o/bin/score --cuda "));
+	const char *archive = strstr(e.ninja.data, "build $o/libquern.a:");
+	const char *end = strstr(archive, "\nbuild ");
+	const char *device = strstr(archive, "lib/gpu/run.o");
+	assert_true(device == NULL || device > end);
+	emitted_free(&e);
+}
+
 #define AWKWARD "it's $HOME & \"so\" `on` #1 %s : | $$x; \\n*"
 
 static void awkward_paths_reach_the_programs(void **state)
@@ -373,9 +398,9 @@ static void expect_refused(const char *content, const char *one, const char *oth
 static void refuses_templates_with_other_marks(void **state)
 {
 	(void)state;
-	expect_refused("@OUT@ @LAUNCH@ @CC@ @WORKERS@ @CONFIGURE@ @HEAVY_POOL@\n", "t.in",
+	expect_refused("@OUT@ @LAUNCH@ @CC@ @WORKERS@ @CONFIGURE@ @HEAVY_POOL@ @CUDA@ @DEVICE@\n", "t.in",
 	               "expected the mark @EDGES@");
-	expect_refused("@OUT@ @LAUNCH@ @CC@ @WORKERS@ @CONFIGURE@ @HEAVY_POOL@ @EDGES@ "
+	expect_refused("@OUT@ @LAUNCH@ @CC@ @WORKERS@ @CONFIGURE@ @HEAVY_POOL@ @CUDA@ @DEVICE@ @EDGES@ "
 	               "@COLOUR@\n", "t.in", "unknown mark @COLOUR@");
 	expect_refused("", "no/such/template", "cannot open");
 }
@@ -389,6 +414,7 @@ int main(void)
 		cmocka_unit_test(several_workers_share_the_blocks),
 		cmocka_unit_test(the_same_plan_gives_the_same_text),
 		cmocka_unit_test(every_stamp_is_scanned),
+		cmocka_unit_test(gpu_half_is_a_library_of_its_own),
 		cmocka_unit_test(awkward_paths_reach_the_programs),
 		cmocka_unit_test(refuses_templates_with_other_marks),
 	};

@@ -1,0 +1,134 @@
+"""vLLM's engine, on the CPU, serves quern's checkpoints and says what quern says.
+
+`modelopt` checkpoints load in vLLM as it is; `universal` ones with the plugin beside this
+file, since vLLM's compressed-tensors path calls an operation that its CPU build only
+declares. For each: exactly the manifest's linears are FP8 in the engine; prompts become the
+same tokens; greedy text and captions are quern's; the first token's log probability is
+within 0.05 of quern's.
+
+Loading proves little: vLLM takes a checkpoint whose scales are wrong or absent without a
+word. So two controls, spoilt copies, must fail the very same comparison.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+from safetensors.torch import load_file, save_file
+
+import matching
+import quern
+
+CASES = [("fp8_autoquant_all_layers_top50_coco2017", "modelopt"),
+         ("fp8_autoquant_all_layers_top100_coco2017", "modelopt"),
+         ("fp8_autoquant_all_layers_top50_coco2017", "universal"),
+         ("fp8_autoquant_top50_coco2017", "universal")]
+SPOILT = ("fp8_autoquant_all_layers_top50_coco2017", "modelopt")
+MOST_APART = 0.05  # nats, first token
+
+
+def answers_of(folder, plugin):
+    """What the engine said, or None and the end of its log."""
+    out, log = quern.WORK / "vllm.json", quern.WORK / "vllm.log"
+    out.unlink(missing_ok=True)
+    settings = dict(os.environ, PYTHONPATH="tests/interop",
+                    VLLM_PLUGINS="fp8_on_cpu" if plugin else "none")
+    started = time.monotonic()
+    with open(log, "w") as file:
+        subprocess.run([sys.executable, "-W", "ignore", "tests/interop/vllm_answers.py", folder, out],
+                       env=settings, stdout=file, stderr=subprocess.STDOUT, timeout=900)
+    seconds = time.monotonic() - started
+    if not out.exists():
+        errors = [line for line in log.read_text().splitlines() if "Error" in line]
+        return None, f"{seconds:.0f} s; {errors[-1][:400] if errors else 'no error in ' + str(log)}"
+    return json.loads(out.read_text()), f"{seconds:.0f} s"
+
+
+def check_linears(report, folder, linears):
+    names = matching.VllmNames()
+    expected = matching.built_modules(folder, names.rename)
+    expected.pop("visual.patch_embed.proj", None)
+    expected.pop("language_model.lm_head", None)  # tied: no linear
+    wrong = [f"{name}: {linears.get(name)}" for name, quantised in expected.items()
+             if linears.get(name) != ("torch.float8_e4m3fn" if quantised else "BF16")]
+    others = sorted(set(linears) - set(expected) - {"visual.patch_embed.proj", "language_model.lm_head"})
+    report.check(not wrong and not others,
+                 f"the engine has {len(expected)} linears, {sum(expected.values())} in FP8, as "
+                 f"decided {wrong[:3] or ''} {others[:3] or ''}")
+
+
+def check_answers(report, answers, reference):
+    """The same checks for good checkpoints and spoilt ones; `reference` is what quern makes
+    of the good one."""
+    cases = quern.greedy_cases()
+    samples = quern.logits(reference, cases)
+    apart = []
+    for case in cases:
+        said, sample = answers[case["name"]], samples[case["name"]]
+        if said["ids"] != [int(i) for i in sample.ids]:
+            report.check(False, f"{case['name']}: other prompt tokens than quern's")
+        quern.check_text(report, reference, case, said["text"])
+        own = sample.logits[-1].log_softmax(-1)[said["first"]].item()
+        apart.append(abs(own - said["first_logprob"]))
+    report.check(max(apart) <= MOST_APART, "first tokens' log probabilities at most "
+                 f"{max(apart):.4f} from quern's: " + " ".join(f"{a:.4f}" for a in apart))
+
+
+def spoil(name, change):
+    """A copy of a checkpoint with change(scales) made to its file of scales."""
+    folder = quern.WORK / "spoilt" / name
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(quern.scheme(*SPOILT), folder)
+    scales = load_file(folder / "scales.safetensors")
+    removed = change(scales)
+    os.chmod(folder / "scales.safetensors", 0o644)
+    save_file(scales, folder / "scales.safetensors", {"format": "pt"})
+    index = json.loads((folder / "model.safetensors.index.json").read_text())
+    index["weight_map"].pop(removed, None)
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    return folder
+
+
+def drop_input_scale(scales):
+    name = next(n for n in sorted(scales) if n.endswith("o_proj.input_scale"))
+    del scales[name]
+    return name
+
+
+def shrink_input_scale(scales):
+    name = next(n for n in sorted(scales) if n.startswith("visual") and n.endswith("input_scale"))
+    scales[name] = scales[name] / 200
+
+
+def check_control(report, name, change):
+    print("== control:", name)
+    folder = spoil(name.replace(" ", "_"), change)
+    said, how = answers_of(folder, plugin=False)
+    if said is None:
+        report.check(False, f"expected vLLM to load it in silence, as it does: {how}")
+        return
+    inner = quern.Report(control=True)
+    check_answers(inner, said["answers"], quern.scheme(*SPOILT))
+    report.check(inner.failed > 0, f"loads in silence, and {inner.failed} checks fail as they must")
+
+
+def main():
+    report = quern.Report()
+    for name, profile in CASES:
+        folder = quern.scheme(name, profile)
+        print("==", name, profile)
+        said, how = answers_of(folder, plugin=profile == "universal")
+        report.check(said is not None, f"loads and answers in {how}")
+        if said:
+            check_linears(report, folder, said["linears"])
+            check_answers(report, said["answers"], folder)
+    check_control(report, "input scale removed", drop_input_scale)
+    check_control(report, "input scale wrong", shrink_input_scale)
+    report.finish()
+
+
+if __name__ == "__main__":
+    main()
