@@ -30,8 +30,10 @@ static void describe(struct arguments *a, struct option options[])
 		  "captions file (one a line) for the text calibration", false },
 		{ "calib-db", OPTION_TEXT, &a->overrides.calib_db, "FILE",
 		  "SQLite calibration DB for the image + caption calibration", false },
+		{ "eval-list", OPTION_TEXT, &a->overrides.eval_list, "FILE",
+		  "evaluation list (JSON lines) in place of the catalog's", false },
 		{ "image-root", OPTION_TEXT, &a->overrides.image_root, "DIR",
-		  "folder that the DB's image paths start from", false },
+		  "folder that image paths of DB and evaluation list start from", false },
 		{ "set", OPTION_LIST, &a->overrides.sets, "PATH=VALUE",
 		  "change a catalog field, e.g. calibrations.coco2017_vlm.score_samples=64",
 		  false },
@@ -52,7 +54,7 @@ static void describe(struct arguments *a, struct option options[])
 	memcpy(options, table, sizeof table);
 }
 
-enum { OPTION_SLOTS = 12 };
+enum { OPTION_SLOTS = 13 };
 
 /* The toolkit's folder, or "". */
 static const char *find_cuda(void)
@@ -117,6 +119,7 @@ static bool write_tree(const struct emitted *e, const char *out, error *err)
 	       write_text(out, "help.txt", &e->help, err) &&
 	       write_text(out, "artifacts.list", &e->artifacts, err) &&
 	       write_text(out, "dry-run.ninja", &dry_run, err) &&
+	       write_text(out, "report.json", &e->report, err) &&
 	       write_text(".", "build.ninja", &e->ninja, err);
 }
 

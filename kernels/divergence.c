@@ -78,3 +78,37 @@ double divergence(const float *p, const float *q, int rows, int vocab)
 		total += add_terms(prepare_row(p, n), prepare_row(q, n), n);
 	return total;
 }
+
+VECTOR_CLONES
+static double sum_squares(const float *base, const float *other, size_t n)
+{
+	double lanes[LANES] = { 0 };
+	for (size_t i = 0; i < n; i += LANES) {
+		size_t count = n - i < LANES ? n - i : LANES;
+		for (size_t lane = 0; lane < count; lane++) {
+			double d = (double)base[i + lane] - (double)other[i + lane];
+			lanes[lane] += d * d;
+		}
+	}
+	return fold(lanes);
+}
+
+static size_t first_of(const float *x, size_t n, float value)
+{
+	size_t i = 0;
+	while (i + 1 < n && x[i] != value)
+		i++;
+	return i;
+}
+
+void divergence_of_rows(struct divergence *out, const float *base, const float *other,
+                        int rows, int vocab)
+{
+	size_t n = (size_t)vocab;
+	for (int row = 0; row < rows; row++, base += n, other += n) {
+		struct row p = prepare_row(base, n), q = prepare_row(other, n);
+		out[row].kl = add_terms(p, q, n);
+		out[row].squared = sum_squares(base, other, n) / (double)n;
+		out[row].agrees = first_of(base, n, p.most) == first_of(other, n, q.most);
+	}
+}

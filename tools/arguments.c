@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "lib/artifact/tool.h"
 
 void data_options(struct data_arguments *a, struct option *options)
 {
@@ -16,7 +17,7 @@ void data_options(struct data_arguments *a, struct option *options)
 		{ "captions", OPTION_TEXT, &s->captions, "FILE", "captions, one a line", false },
 		{ "calib-db", OPTION_TEXT, &s->calib_db, "FILE", "SQLite calibration DB", false },
 		{ "image-root", OPTION_TEXT, &s->image_root, "DIR",
-		  "folder that the DB's image paths start from", false },
+		  "folder that image paths start from", false },
 		{ "prompt", OPTION_TEXT, &s->prompt, "FORM",
 		  "answer, user_turn or text (default answer)", false },
 		{ "samples", OPTION_INTEGER, &s->samples, "N", "rows to use (default 16)", false },
@@ -106,4 +107,50 @@ bool format_groups(const struct format_arguments *a, const struct linear_shape *
 	keep_included(out, linears, a->include.values, a->include.count);
 	return keep_takeable(out, linears, a->format, a->name, a->skip_bad_shapes,
 	                     err);
+}
+
+void evaluation_options(struct evaluation_arguments *a, struct option *options)
+{
+	data_options(&a->data, options);
+	format_options(&a->format, options + DATA_OPTIONS);
+	const struct option own[] = {
+		{ "eval-list", OPTION_TEXT, &a->data.source.eval_list, "FILE",
+		  "evaluation list, a JSON object with image_relpath and caption a line", false },
+		{ "first", OPTION_INTEGER, &a->data.source.first, "N",
+		  "rows of the source to leave out before the ones to use (default 0)", false },
+		{ "amax", OPTION_TEXT, &a->amax, "FILE", "amax.json of the calibration", true },
+		{ "baseline", OPTION_TEXT, &a->manifest, "FILE", "the baseline's quant manifest",
+		  true },
+		{ "baseline-name", OPTION_TEXT, &a->facts.baseline, "NAME", "for the result",
+		  true },
+		{ "set-name", OPTION_TEXT, &a->facts.set, "NAME", "what the set is called", true },
+		{ "data-name", OPTION_TEXT, &a->facts.data, "NAME", "for the result", true },
+		{ "data-stand-in", OPTION_FLAG, &a->facts.stand_in, NULL,
+		  "the data stand in for COCO", false },
+	};
+	memcpy(options + DATA_OPTIONS + FORMAT_OPTIONS, own, sizeof own);
+}
+
+bool evaluation_begin(struct evaluation_arguments *a, struct material *m,
+                      struct evaluation *job, const char *tool, error *err)
+{
+	*job = (struct evaluation){ .data = a->data.source, .tree = a->data.tree,
+		.tool = tool, .target = a->data.out };
+	if (a->data.device.cuda)
+		return fail(err, EXIT_ENVIRONMENT, "--cuda: damage is measured on the CPU");
+	if (!format_check(&a->format, err) || !tool_sources(&job->sources, err) ||
+	    !material_begin(m, a->data.source.model, err))
+		return false;
+	if (!format_groups(&a->format, m->linears, m->linear_count, &m->memory, &m->groups,
+	                   err)) {
+		material_free(m);
+		return false;
+	}
+	if (!material_load(m, a->amax, a->manifest, err))
+		return false;
+	job->format = a->format.format;
+	job->numerics = a->format.numerics;
+	job->shared_scales = !a->format.scale_per_member;
+	material_lend(m, job);
+	return true;
 }

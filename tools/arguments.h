@@ -4,7 +4,9 @@
 
 #include "lib/base/options.h"
 #include "lib/quant/formats/format.h"
+#include "lib/quant/damage_file.h"
 #include "lib/quant/groups.h"
+#include "lib/quant/material.h"
 #include "lib/quant/numerics.h"
 #include "lib/quant/block_run.h"
 #include "lib/quant/source.h"
@@ -49,5 +51,21 @@ bool format_check(struct format_arguments *a, error *err);
  * Such a member is an error otherwise. */
 bool format_groups(const struct format_arguments *a, const struct linear_shape *linears,
                    int count, arena *memory, struct group_list *out, error *err);
+
+/* What measures schemes, and on which set. */
+struct evaluation_arguments {
+	struct data_arguments data;
+	struct format_arguments format;
+	struct damage_facts facts;
+	const char *amax, *manifest;
+};
+
+enum { EVALUATION_OPTIONS = DATA_OPTIONS + FORMAT_OPTIONS + 8 };
+
+void evaluation_options(struct evaluation_arguments *a, struct option *options);
+
+/* Checks and reads all that was named; *job lacks only the choices. */
+bool evaluation_begin(struct evaluation_arguments *a, struct material *m,
+                      struct evaluation *job, const char *tool, error *err);
 
 #endif

@@ -27,7 +27,7 @@
 #include "lib/quant/assemble.h"
 #include "lib/quant/variants.h"
 
-enum { MAX_LIST_BYTES = 16 << 20, MAX_FIELDS = 5 };
+enum { MAX_LIST_BYTES = 16 << 20, MAX_FIELDS = 6 };
 
 struct scanner {
 	struct memo *memo;
@@ -78,14 +78,18 @@ static bool stamp_model(struct scanner *s, text *stamp, const char *folder,
 	return ok;
 }
 
-/* The DB and the images of its first rows. */
+/* The DB or evaluation list, and the images of the rows in use. */
 static bool stamp_images(struct scanner *s, text *stamp, const struct line *l, error *err)
 {
-	const char *db = l->fields[2], *root = l->fields[3];
+	const char *source = l->fields[2], *root = l->fields[3];
+	bool db = strcmp(l->fields[0], "images") == 0;
+	size_t first = l->count > 5 ? strtoul(l->fields[5], NULL, 10) : 0;
+	size_t most = strtoul(l->fields[4], NULL, 10);
 	struct sample_list rows;
-	if (!stamp_file(s, stamp, db, "calibration DB", err))
+	if (!stamp_file(s, stamp, source, db ? "calibration DB" : "evaluation list", err))
 		return false;
-	if (!calib_db_load(&rows, db, 0, strtoul(l->fields[4], NULL, 10), err)) {
+	if (!(db ? calib_db_load(&rows, source, first, most, err)
+	         : eval_list_load(&rows, source, first, most, err))) {
 		text_puts(stamp, "unreadable  rows\n");
 		return err->code == EXIT_BAD_INPUT;
 	}
@@ -211,6 +215,8 @@ static bool stamp_line(struct scanner *s, const struct line *l, text *stamp, err
 		return stamp_images(s, stamp, l, err);
 	if (strcmp(kind, "pieces") == 0 && l->count == 3)
 		return stamp_pieces(s, stamp, l, err);
+	if (strcmp(kind, "eval_list") == 0 && l->count == 6)
+		return stamp_images(s, stamp, l, err);
 	if (strcmp(kind, "published") == 0 && l->count == 4)
 		return stamp_published(s, stamp, l, err);
 	return fail(err, EXIT_INTERNAL, "unknown kind of input \"%s\" with %d fields", kind,

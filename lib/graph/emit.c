@@ -83,6 +83,11 @@ static void emit_help(text *out, const struct catalog *c)
 	          "  all (default)  every scheme, and their comparison\n"
 	          "  tools          compile and link the programs\n"
 	          "  pareto         budgets against scores, of every baseline\n"
+	          "  evaluate       the damage of schemes against the model as it is\n"
+	          "  check_quality  fails unless every ranking does far less damage than chance\n"
+	          "  report         evaluate, then one page about every model, as .md and .html\n"
+	          "  report_only    that page from what is there, nothing computed\n"
+	          "  sanity         10, 50 and 100 % of each family answer beside the model as it is\n"
 	          "  test           run every test\n"
 	          "  dry-run        what `ninja` would do now, and how long that took before\n"
 	          "  stats          time, bytes and store hits of every tool\n"
@@ -90,7 +95,13 @@ static void emit_help(text *out, const struct catalog *c)
 	          "  ci             hold this tree against the lock; builds nothing\n"
 	          "  prune          checkpoints that no scheme names any more\n"
 	          "  help           this list\n"
-	          "schemes:\n");
+	          "sweeps (a family, then a table; out/bin/sweep does parts of one):\n");
+	for (int i = 0; i < c->scheme_count; i++) {
+		const char *before = i ? c->schemes[i - 1].sweep : NULL, *sweep = c->schemes[i].sweep;
+		if (sweep && (!before || strcmp(before, sweep) != 0))
+			text_printf(out, "  %-45s every scheme of %s\n", sweep, c->schemes[i].family);
+	}
+	text_puts(out, "schemes:\n");
 	for (int i = 0; i < c->scheme_count; i++) {
 		const struct scheme *s = &c->schemes[i];
 		text_printf(out, "  %-45s ", s->name);
@@ -150,4 +161,5 @@ void emitted_free(struct emitted *e)
 	text_free(&e->scan_list);
 	text_free(&e->help);
 	text_free(&e->artifacts);
+	text_free(&e->report);
 }

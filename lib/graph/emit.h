@@ -24,6 +24,7 @@ struct emitted {
 	text scan_list; /* what the scan edge looks at; see tools/scan.c */
 	text help;      /* `ninja help` */
 	text artifacts; /* what the catalog makes; see lib/artifact/release.h */
+	text report;    /* which artifacts belong to which scheme; see lib/report/findings.h */
 	int edges;      /* of the data, compilation not counted */
 };
 

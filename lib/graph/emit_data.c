@@ -8,13 +8,7 @@
 #include "lib/base/file.h"
 #include "lib/graph/emit_internal.h"
 
-/* A tool as an input: its digest decides, its program only has to be there. */
-#define TOOL(name) " $o/bin/" name ".digest"
-#define RUNS(name) " || $o/bin/" name
-
-/* A word for the shell inside a ninja value: quoted when it needs to be, with
- * ninja's own `$` doubled. */
-static void add_word(text *out, const char *word)
+void add_word(text *out, const char *word)
 {
 	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 	                            "0123456789_-./:=@%+,";
@@ -33,7 +27,7 @@ static void add_word(text *out, const char *word)
 		text_puts(out, "'");
 }
 
-static void add_option(text *out, const char *name, const char *value)
+void add_option(text *out, const char *name, const char *value)
 {
 	text_printf(out, " --%s ", name);
 	add_word(out, value);
@@ -72,8 +66,8 @@ static void add_numerics(text *out, const struct catalog_baseline *b)
 		text_puts(out, " --scale-per-member");
 }
 
-static void add_format_arguments(text *out, const struct catalog_baseline *b,
-                                 const struct catalog_format *f)
+void add_format_arguments(text *out, const struct catalog_baseline *b,
+                          const struct catalog_format *f)
 {
 	text_puts(out, "  format =");
 	add_option(out, "format-name", f->name);
@@ -87,10 +81,10 @@ static void add_format_arguments(text *out, const struct catalog_baseline *b,
 	text_puts(out, "\n");
 }
 
-/* ---- the scan list: one line an input, fields separated by tabs ---- */
+/* ---- the scan list ---- */
 
-static void add_scan(struct emitted *e, const char *kind, const char *stamp,
-                     const char *what, const char *more)
+void add_scan(struct emitted *e, const char *kind, const char *stamp, const char *what,
+              const char *more)
 {
 	text line = { 0 };
 	text_printf(&line, "%s\t%s\t%s%s%s\n", kind, stamp, what, *more ? "\t" : "", more);
@@ -100,13 +94,8 @@ static void add_scan(struct emitted *e, const char *kind, const char *stamp,
 	text_free(&line);
 }
 
-/* Stamps of one baseline: its weights, the model's other files, its data. */
-struct stamp_names {
-	char weights[PATH_BYTES], texts[PATH_BYTES], data[PATH_BYTES];
-};
-
-static void name_stamps(struct stamp_names *names, const struct catalog_baseline *b,
-                        const char *out)
+void name_stamps(struct stamp_names *names, const struct catalog_baseline *b,
+                 const char *out)
 {
 	snprintf(names->weights, PATH_BYTES, "%s/stamps/%s.weights", out, b->model->name);
 	snprintf(names->texts, PATH_BYTES, "%s/stamps/%s.texts", out, b->model->name);
@@ -131,8 +120,7 @@ static void scan_baseline(struct emitted *e, const struct stamp_names *names,
 
 /* ---- baselines ---- */
 
-/* out/work/MODEL/BASELINE/ */
-static void baseline_folder(char *folder, const struct catalog_baseline *b, const char *out)
+void baseline_folder(char *folder, const struct catalog_baseline *b, const char *out)
 {
 	snprintf(folder, PATH_BYTES, "%s/work/%s/%s", out, b->model->name, b->name);
 }
@@ -564,7 +552,8 @@ bool emit_data(struct emitted *e, text *edges, const struct plan *plan,
 		emit_scheme(e, edges, &c->schemes[i], settings);
 	emit_diversity(e, edges, plan, settings->out);
 	emit_defaults(edges, c, settings->out);
-	if (!emit_artifacts(&e->artifacts, plan, settings->workers, err))
+	if (!emit_artifacts(&e->artifacts, plan, settings->workers, err) ||
+	    !emit_report(e, edges, plan, settings, err))
 		return false;
 	emit_manifest(e, edges, settings);
 	emit_pareto_target(edges, plan, settings->out);

@@ -163,6 +163,31 @@ static bool plan_model(struct plan *plan, struct planned_baseline *p, error *err
 	return ok;
 }
 
+/* A captions file that ends before the first row wanted is no fault: it may be all
+ * that there is to calibrate with. The plan says that the set is left out. */
+static bool plan_evaluations(struct plan *plan, error *err)
+{
+	const struct catalog *c = plan->catalog;
+	plan->evaluation_samples = arena_alloc(&plan->memory, (size_t)c->evaluation_count,
+	                                       sizeof *plan->evaluation_samples, err);
+	if (!plan->evaluation_samples)
+		return false;
+	for (int i = 0; i < c->evaluation_count; i++) {
+		const struct evaluation_set *k = &c->evaluations[i];
+		struct sample_list list = { 0 };
+		size_t first = (size_t)k->first, most = (size_t)k->samples;
+		if (k->image_root && !file_exists(k->image_root))
+			return fail(err, EXIT_BAD_INPUT, "%s: image root of evaluation %s is missing",
+			            k->image_root, k->name);
+		if (!(k->captions ? captions_load(&list, k->captions, first, most, err)
+		                  : eval_list_load(&list, k->eval_list, first, most, err)))
+			return false;
+		plan->evaluation_samples[i] = (int64_t)list.count;
+		sample_list_free(&list);
+	}
+	return true;
+}
+
 bool plan_build(struct plan *plan, const struct catalog *catalog, error *err)
 {
 	*plan = (struct plan){ .catalog = catalog };
@@ -174,6 +199,7 @@ bool plan_build(struct plan *plan, const struct catalog *catalog, error *err)
 		ok = plan_model(plan, &plan->baselines[i], err) &&
 		     plan_data(&plan->baselines[i], err);
 	}
+	ok = ok && plan_evaluations(plan, err);
 	if (!ok)
 		plan_free(plan);
 	return ok;
@@ -216,6 +242,18 @@ static void print_baseline(const struct planned_baseline *p)
 		       "them\n", p->misaligned);
 }
 
+static void print_evaluation(const struct evaluation_set *k, int64_t samples)
+{
+	const char *source = k->captions ? k->captions : k->eval_list;
+	if (samples)
+		printf("  evaluation %s: %lld samples (of %lld asked) of %s (%s)%s\n", k->name,
+		       (long long)samples, (long long)k->samples, k->data, source,
+		       k->stand_in ? ", a STAND-IN for COCO 2017" : "");
+	else
+		printf("  evaluation %s: left out, %s has no row after the first %lld\n", k->name,
+		       source, (long long)k->first);
+}
+
 void plan_print(const struct plan *plan, int edges)
 {
 	const struct catalog *c = plan->catalog;
@@ -223,4 +261,6 @@ void plan_print(const struct plan *plan, int edges)
 	       c->baseline_count, edges);
 	for (int i = 0; i < c->baseline_count; i++)
 		print_baseline(&plan->baselines[i]);
+	for (int i = 0; i < c->evaluation_count; i++)
+		print_evaluation(&c->evaluations[i], plan->evaluation_samples[i]);
 }

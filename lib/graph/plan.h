@@ -25,6 +25,8 @@ struct planned_baseline {
 struct plan {
 	const struct catalog *catalog;
 	struct planned_baseline *baselines; /* [catalog->baseline_count] */
+	int64_t *evaluation_samples; /* [catalog->evaluation_count] what the data has of what
+	                                was asked; 0: the set cannot be evaluated */
 	arena memory;
 };
 

@@ -8,6 +8,7 @@
 
 #include "lib/data/prompt.h"
 #include "lib/quant/catalog_fields.h"
+#include "lib/quant/catalog_overrides.h"
 #include "lib/quant/catalog_set.h"
 #include "lib/quant/numerics.h"
 
@@ -98,6 +99,58 @@ static bool read_calibrations(struct catalog *c, error *err)
 	struct calibration *k = c->calibrations;
 	for (const cJSON *e = section->child; e; e = e->next)
 		if (!read_calibration(c, e, k++, err))
+			return false;
+	return true;
+}
+
+static bool read_evaluation(struct catalog *c, const cJSON *e, struct evaluation_set *k,
+                            error *err)
+{
+	static const char *const fields[] = { "captions", "eval_list", "image_root", "data",
+		"stand_in", "prompt_form", "first", "samples", "block_samples", "max_tokens",
+		"max_pixels", NULL };
+	const json_doc *doc = &c->doc;
+	enum prompt_form form;
+	*k = (struct evaluation_set){ .name = e->string, .prompt_form = "answer",
+		.samples = 100, .block_samples = 16 };
+	if (!check_name(c, e, e->string, err) || !json_only_fields(doc, e, fields, err) ||
+	    !json_text_or(doc, e, "captions", &k->captions, err) ||
+	    !json_text_or(doc, e, "eval_list", &k->eval_list, err) ||
+	    !json_text_or(doc, e, "image_root", &k->image_root, err) ||
+	    !json_text(doc, e, "data", &k->data, err) ||
+	    !check_one_line(c, place_of(e, "data"), err) ||
+	    !json_boolean_or(doc, e, "stand_in", &k->stand_in, err) ||
+	    !json_text_or(doc, e, "prompt_form", &k->prompt_form, err) ||
+	    !json_integer_or(doc, e, "first", 0, MANY, &k->first, err) ||
+	    !json_integer_or(doc, e, "samples", 1, MANY, &k->samples, err) ||
+	    !json_integer_or(doc, e, "block_samples", 1, 65536, &k->block_samples, err) ||
+	    !json_integer_or(doc, e, "max_tokens", 2, 1 << 20, &k->max_tokens, err) ||
+	    !json_integer_or(doc, e, "max_pixels", 0, 1 << 27, &k->max_pixels, err))
+		return false;
+	if (!k->captions == !k->eval_list || !k->eval_list != !k->image_root)
+		return json_fail(doc, e, err, "expected either \"captions\", or \"eval_list\" and "
+		                 "\"image_root\"");
+	if (prompt_form_from_name(k->prompt_form, &form) && form != PROMPT_ASK &&
+	    (!k->captions || form == PROMPT_TEXT))
+		return true;
+	return json_fail(doc, place_of(e, "prompt_form"), err,
+	                 "expected %s, found \"%s\"", k->captions ? "\"text\" for captions"
+	                 : "\"answer\", \"user_turn\" or \"text\"", k->prompt_form);
+}
+
+/* The section may be absent: nothing is evaluated then. */
+static bool read_evaluations(struct catalog *c, error *err)
+{
+	if (!cJSON_GetObjectItemCaseSensitive(c->doc.root, "evaluations"))
+		return true;
+	const cJSON *section = open_section(c, "evaluations", &c->evaluation_count, err);
+	if (!section ||
+	    !(c->evaluations = arena_alloc(&c->memory, (size_t)c->evaluation_count,
+	                                   sizeof *c->evaluations, err)))
+		return false;
+	struct evaluation_set *k = c->evaluations;
+	for (const cJSON *e = section->child; e; e = e->next)
+		if (!read_evaluation(c, e, k++, err))
 			return false;
 	return true;
 }
@@ -195,6 +248,11 @@ bool baseline_exportable(const struct catalog_baseline *b)
 	return b->format_count == 1 && b->formats[0]->format->exportable;
 }
 
+bool baseline_evaluated(const struct catalog_baseline *b)
+{
+	return b->publish && baseline_exportable(b);
+}
+
 static bool read_baseline(struct catalog *c, const cJSON *e, struct catalog_baseline *b,
                           error *err)
 {
@@ -244,62 +302,6 @@ static bool read_baselines(struct catalog *c, error *err)
 	return true;
 }
 
-/* The folder name of a model given by path, made fit for a target's name. */
-static const char *name_model(struct catalog *c, const char *path, error *err)
-{
-	size_t length = strlen(path);
-	while (length > 0 && path[length - 1] == '/')
-		length--;
-	size_t start = length;
-	while (start > 0 && path[start - 1] != '/')
-		start--;
-	if (start == length) {
-		fail(err, EXIT_USAGE, "--model: expected a folder with a name, found \"%s\"", path);
-		return NULL;
-	}
-	char *name = arena_text(&c->memory, path + start, length - start, err);
-	for (char *p = name; p && *p; p++)
-		if (*p >= 'A' && *p <= 'Z')
-			*p += 'a' - 'A';
-		else if (!(*p >= 'a' && *p <= 'z') && !(*p >= '0' && *p <= '9'))
-			*p = '_';
-	return name;
-}
-
-/* One model takes the place of all that the catalog names. */
-static bool replace_models(struct catalog *c, const char *path, error *err)
-{
-	if (c->model_count == 0)
-		return true;
-	c->models[0].path = path;
-	c->models[0].stand_in = false;
-	c->models[0].name = name_model(c, path, err);
-	c->model_count = 1;
-	for (int i = 0; i < c->baseline_count; i++)
-		c->baselines[i].model = &c->models[0];
-	return c->models[0].name != NULL;
-}
-
-static bool apply_overrides(struct catalog *c, const struct catalog_overrides *o,
-                            error *err)
-{
-	if (o->model && !replace_models(c, o->model, err))
-		return false;
-	for (int i = 0; i < c->calibration_count; i++) {
-		struct calibration *k = &c->calibrations[i];
-		const char *file = k->captions ? o->captions : o->calib_db;
-		if (k->calib_db && o->image_root)
-			k->image_root = o->image_root;
-		if (!file)
-			continue;
-		*(k->captions ? &k->captions : &k->calib_db) = file;
-		const char *slash = strrchr(file, '/');
-		k->data = slash ? slash + 1 : file;
-		k->stand_in = false;
-	}
-	return true;
-}
-
 /* Paths stand in lists of one line an entry, fields between tabs. */
 static bool check_path(const struct catalog *c, const char *path, error *err)
 {
@@ -323,18 +325,24 @@ static bool check_paths(const struct catalog *c, error *err)
 		    !check_path(c, k->image_root, err))
 			return false;
 	}
+	for (int i = 0; i < c->evaluation_count; i++) {
+		const struct evaluation_set *k = &c->evaluations[i];
+		if (!check_path(c, k->captions, err) || !check_path(c, k->eval_list, err) ||
+		    !check_path(c, k->image_root, err))
+			return false;
+	}
 	return true;
 }
 
 static bool parse_catalog(struct catalog *c, error *err)
 {
-	static const char *const sections[] = { "models", "calibrations", "formats",
-		"baselines", "families", "schemes", NULL };
+	static const char *const sections[] = { "models", "calibrations", "evaluations",
+		"formats", "baselines", "families", "schemes", NULL };
 	if (!cJSON_IsObject(c->doc.root))
 		return json_fail(&c->doc, c->doc.root, err, "expected an object");
 	return json_only_fields(&c->doc, c->doc.root, sections, err) && read_models(c, err) &&
-	       read_calibrations(c, err) && read_formats(c, err) && read_baselines(c, err) &&
-	       read_schemes(c, err);
+	       read_calibrations(c, err) && read_evaluations(c, err) && read_formats(c, err) &&
+	       read_baselines(c, err) && read_schemes(c, err);
 }
 
 bool catalog_load(struct catalog *c, const char *path,
@@ -352,7 +360,7 @@ bool catalog_load(struct catalog *c, const char *path,
 		*c = changed;
 		ok = ok && parse_catalog(c, err);
 	}
-	if (ok && apply_overrides(c, overrides, err) && check_paths(c, err))
+	if (ok && catalog_override(c, overrides, err) && check_paths(c, err))
 		return true;
 	catalog_free(c);
 	return false;

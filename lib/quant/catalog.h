@@ -31,6 +31,19 @@ struct calibration {
 	int64_t max_tokens, max_pixels; /* max_pixels 0: the processor's own */
 };
 
+/* What schemes are measured on. */
+struct evaluation_set {
+	const char *name;
+	const char *captions;  /* a captions file, or NULL */
+	const char *eval_list; /* an evaluation list, or NULL */
+	const char *image_root;
+	const char *data; /* what the samples really are, for reports */
+	bool stand_in;
+	const char *prompt_form;
+	int64_t first, samples; /* rows of the source: left out, then used */
+	int64_t block_samples, max_tokens, max_pixels;
+};
+
 struct catalog_format {
 	const char *name, *element, *granularity;
 	const struct format *format; /* of those two */
@@ -58,21 +71,28 @@ struct catalog_baseline {
  * that the checkpoint writer knows. Others can be scored, ranked and sliced. */
 bool baseline_exportable(const struct catalog_baseline *b);
 
+/* Whether what its schemes do to the model is measured and reported: it is published,
+ * and they become checkpoints. */
+bool baseline_evaluated(const struct catalog_baseline *b);
+
 struct scheme {
 	const char *name;
 	const struct catalog_baseline *baseline;
 	struct rule rule;
 	bool is_baseline; /* keeps every group of the baseline whose name it has */
 	const char *family; /* the name's pattern, or NULL */
+	const char *sweep;  /* the target that builds the whole family, or NULL */
 };
 
 struct catalog {
 	struct catalog_model *models;
 	struct calibration *calibrations;
+	struct evaluation_set *evaluations;
 	struct catalog_format *formats;
 	struct catalog_baseline *baselines;
 	struct scheme *schemes; /* baselines first, then families in order, then the rest */
-	int model_count, calibration_count, format_count, baseline_count, scheme_count;
+	int model_count, calibration_count, evaluation_count, format_count, baseline_count;
+	int scheme_count;
 	json_doc doc;
 	arena memory;
 };
@@ -81,9 +101,10 @@ struct catalog {
  * as the catalog says. */
 struct catalog_overrides {
 	const char *model;    /* a model folder */
-	const char *captions; /* a file, for every calibration set of captions */
+	const char *captions; /* a file, for every calibration and evaluation of captions */
 	const char *calib_db;
-	const char *image_root;
+	const char *eval_list;
+	const char *image_root; /* of calib_db and eval_list */
 	struct option_list sets; /* "path.to.field=value" */
 };
 

@@ -8,12 +8,16 @@
 /* Whether a name is that of another target of the graph (emit.c's emit_help). */
 static bool is_target(const char *name)
 {
-	static const char *const targets[] = { "all", "always", "help", "pareto", "test",
-		                                 "tools" };
+	static const char *const targets[] = { "all", "always", "check_quality", "evaluate",
+		"help", "pareto", "report", "report_only", "sanity", "test", "tools" };
+	static const char *const beginnings[] = { "diversity_", "report_only_", "sanity_" };
 	for (size_t i = 0; i < sizeof targets / sizeof targets[0]; i++)
 		if (strcmp(name, targets[i]) == 0)
 			return true;
-	return strncmp(name, "diversity_", strlen("diversity_")) == 0;
+	for (size_t i = 0; i < sizeof beginnings / sizeof beginnings[0]; i++)
+		if (strncmp(name, beginnings[i], strlen(beginnings[i])) == 0)
+			return true;
+	return false;
 }
 
 /* Adds a scheme; `place` is what an error about its name points at. */
@@ -57,18 +61,38 @@ static const char *fill_name(struct catalog *c, const cJSON *e, double percent, 
 	return NULL;
 }
 
+/* A sweep becomes a target, and ends in a table of what the report knows. */
+static bool read_sweep(struct catalog *c, const cJSON *e, struct scheme *scheme, error *err)
+{
+	const cJSON *place = place_of(e, "sweep");
+	if (!json_text_or(&c->doc, e, "sweep", &scheme->sweep, err))
+		return false;
+	if (!scheme->sweep)
+		return true;
+	if (!check_name(c, place, scheme->sweep, err))
+		return false;
+	if (is_target(scheme->sweep))
+		return json_fail(&c->doc, place, err,
+		                 "expected another name than that of a target, found \"%s\"",
+		                 scheme->sweep);
+	return baseline_evaluated(scheme->baseline) ||
+	       json_fail(&c->doc, place, err, "expected a published baseline with checkpoints "
+	                 "beside \"sweep\", found \"%s\"", scheme->baseline->name);
+}
+
 /* The name is checked with a plain number in it: that of 12.5 % may have its point. */
 static bool expand_family(struct catalog *c, const cJSON *e, error *err)
 {
-	static const char *const fields[] = { "baseline", "percent", NULL };
+	static const char *const fields[] = { "baseline", "percent", "sweep", NULL };
 	const char *name = fill_name(c, e, 1, err);
 	if (!name || !check_name(c, e, name, err) || !json_only_fields(&c->doc, e, fields, err))
 		return false;
 	struct scheme scheme = { .rule.kind = RULE_TOP_PERCENT, .family = e->string };
 	scheme.baseline = read_reference(c, e, "baseline", c->baselines, c->baseline_count,
 	                                 sizeof *c->baselines, err);
-	const cJSON *percents = !scheme.baseline ? NULL
-	                                         : json_array(&c->doc, e, "percent", err);
+	if (!scheme.baseline || !read_sweep(c, e, &scheme, err))
+		return false;
+	const cJSON *percents = json_array(&c->doc, e, "percent", err);
 	if (!percents)
 		return false;
 	for (const cJSON *p = percents->child; p; p = p->next) {

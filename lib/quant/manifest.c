@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "lib/quant/sensitivity_sums.h"
+
 /* ---- pieces of manifests ---- */
 
 /* `formats` are copied: names in an array. */
@@ -238,7 +240,7 @@ bool print_sensitivity_table(const struct ranking *r, text *out, error *err)
 			            group->name, bits_of(group, f), group->scores[f],
 			            group->costs[f]);
 	}
-	return text_ok(out, err);
+	return print_sums_table(r, out, err) && text_ok(out, err);
 }
 
 /* One entry a format, where there is more than one. */
@@ -277,6 +279,10 @@ bool print_sensitivity_json(const struct ranking *r, text *out, error *err)
 		tree_text(&tree, row, "kind", group_kind_name(shape->kind));
 		tree_text(&tree, row, "tower", shape->vision ? "vision" : "language");
 		tree_number(&tree, row, "block", shape->block);
+	}
+	if (!add_sums(&tree, r, err)) {
+		tree_free(&tree);
+		return false;
 	}
 	return tree_finish(&tree, out, err);
 }

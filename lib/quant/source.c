@@ -25,11 +25,13 @@ static bool read_form(const struct source_settings *g, enum prompt_form *form)
 bool source_check(const struct source_settings *g, error *err)
 {
 	enum prompt_form form;
-	if (!g->captions == !g->calib_db)
+	int given = !!g->captions + !!g->calib_db + !!g->eval_list;
+	if (given != 1)
 		return fail(err, EXIT_USAGE, "expected --captions or --calib-db, found %s",
-		            g->captions ? "both" : "neither");
-	if (g->calib_db && !g->image_root)
-		return fail(err, EXIT_USAGE, "--calib-db needs --image-root");
+		            given ? "both" : "neither");
+	if (!g->captions && !g->image_root)
+		return fail(err, EXIT_USAGE, "%s needs --image-root",
+		            g->calib_db ? "--calib-db" : "--eval-list");
 	if (!read_form(g, &form))
 		return fail(err, EXIT_USAGE, "--prompt: expected answer, user_turn or text, found "
 		            "\"%s\"", g->prompt);
@@ -37,21 +39,28 @@ bool source_check(const struct source_settings *g, error *err)
 		return fail(err, EXIT_USAGE, "--on-bad-sample: expected stop or skip, found \"%s\"",
 		            g->on_bad_sample);
 	return in_range("--samples", g->samples, 1, MOST_SAMPLES, err) &&
+	       in_range("--first", g->first, 0, MOST_SAMPLES, err) &&
 	       in_range("--block-samples", g->block_samples, 1, MOST_BLOCK_SAMPLES, err) &&
 	       in_range("--max-tokens", g->max_tokens, 0, INT_MAX, err) &&
 	       in_range("--max-pixels", g->max_pixels, 0, IMAGE_MAX_PIXELS, err);
 }
 
+static bool load_rows(struct source *s, error *err)
+{
+	const struct source_settings *g = s->settings;
+	size_t first = (size_t)g->first, most = (size_t)g->samples;
+	if (g->captions)
+		return captions_load(&s->rows, g->captions, first, most, err);
+	return image_processor_load(&s->processor, g->model, err) &&
+	       (g->calib_db ? calib_db_load(&s->rows, g->calib_db, first, most, err)
+	                    : eval_list_load(&s->rows, g->eval_list, first, most, err));
+}
+
 bool source_open(struct source *s, const struct source_settings *settings, error *err)
 {
 	*s = (struct source){ .settings = settings };
-	size_t most = (size_t)settings->samples;
 	bool ok = source_check(settings, err) && read_form(settings, &s->form) &&
-	          model_config_load(&s->config, settings->model, err) &&
-	          (settings->captions
-	                   ? captions_load(&s->rows, settings->captions, 0, most, err)
-	                   : image_processor_load(&s->processor, settings->model, err) &&
-	                             calib_db_load(&s->rows, settings->calib_db, 0, most, err)) &&
+	          model_config_load(&s->config, settings->model, err) && load_rows(s, err) &&
 	          (s->tokenizer = tokenizer_load(settings->model, err));
 	if (!ok) {
 		source_close(s);

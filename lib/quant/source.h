@@ -18,11 +18,12 @@
 /* As on the command line. */
 struct source_settings {
 	const char *model;
-	const char *captions, *calib_db; /* one of the two */
+	const char *captions, *calib_db, *eval_list; /* one of the three */
 	const char *image_root;
 	const char *prompt;        /* "answer", "user_turn", "text" */
 	const char *on_bad_sample; /* "stop" or "skip" */
 	int64_t samples, block_samples, max_tokens, max_pixels;
+	int64_t first; /* rows of the source to leave out before these */
 };
 
 struct source {

@@ -135,6 +135,9 @@ static void ninja_takes_the_demos_graph(void **state)
 		PUBLISHED "/" TOP50 "/layer-sensitivity/" TOP50 "_files.json: export",
 		PUBLISHED "/fp8_autoquant_all_layers_fp8_coco2017/layer-sensitivity/" BASE_FILES,
 		"models/tiny_qwen2_5_vl/quantized/scheme-diversity.json: diversity",
+		ALL "/damage.text.json: evaluate", ALL "/damage.image_text.json: evaluate",
+		TEXT "/damage.text.json: evaluate", ALL "/quality.json: quality",
+		"models/tiny_qwen2_5_vl/report-fp8-autoquant-schemes.html: report",
 		"stamps/catalog: scan", "bin/configure: link", "bin/score.digest: digest_sources",
 		"sanitized/tests/lib/graph/test_emit: link_sanitized",
 	};
@@ -143,6 +146,10 @@ static void ninja_takes_the_demos_graph(void **state)
 	expect_text(targets, "\nbuild.ninja: configure\n");
 	expect_text(targets, "\n" TOP50 ": phony\n");
 	expect_text(targets, "\nall: phony\n");
+	expect_text(targets, "\nall_layers_sweep: sweep\n");
+	expect_text(targets, "\nlm_sweep: sweep\n");
+	expect_text(targets, "\ncheck_quality: check_quality\n");
+	expect_text(targets, "\nsanity: phony\n");
 	free(targets);
 	emitted_free(&e);
 }
@@ -164,8 +171,9 @@ static void every_scheme_has_its_edges(void **state)
 	assert_int_equal(count_lines(targets, "fp8_autoquant_"), 25);
 	assert_int_equal(count_lines(e.help.data, "  fp8_autoquant_"), 25);
 	/* 3 baselines of calibrate, merge, score, rank, pareto, quantize; 25 schemes of
-	 * slice, export, verify; the comparison, the scan and configure. */
-	assert_int_equal(e.edges, 3 * 6 + 25 * 3 + 3);
+	 * slice, export, verify; the comparison, the scan and configure; 2 sets and the
+	 * quality of the 2 published baselines; the report, after its inputs and by itself. */
+	assert_int_equal(e.edges, 3 * 6 + 25 * 3 + 3 + 2 * (2 + 1) + 2);
 	free(targets);
 	emitted_free(&e);
 }

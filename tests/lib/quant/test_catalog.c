@@ -113,6 +113,14 @@ static void loads_the_projects_own(void **state)
 	assert_int_equal(c.baselines[0].calibration->score_samples, 128);
 	assert_true(c.models[0].stand_in && c.calibrations[0].stand_in &&
 	            c.calibrations[1].stand_in);
+	assert_int_equal(c.evaluation_count, 2);
+	assert_string_equal(c.evaluations[0].name, "text");
+	assert_int_equal(c.evaluations[0].first, 448);
+	assert_non_null(c.evaluations[1].eval_list);
+	assert_int_equal(c.evaluations[1].samples, 100);
+	assert_true(c.evaluations[0].stand_in && c.evaluations[1].stand_in);
+	assert_string_equal(c.schemes[2].sweep, "all_layers_sweep");
+	assert_string_equal(c.schemes[12].sweep, "lm_sweep");
 	catalog_free(&c);
 }
 
@@ -246,6 +254,55 @@ static void refuses_bad_sources(void **state)
 		  "2:58: calibrations.k.prompt_form", "found \"ask\"" },
 	};
 	expect_refused(cases, sizeof cases / sizeof *cases);
+}
+
+#define SETS(set) "\"evaluations\": {\"e\": {" set "}},\n\"formats\""
+
+static void refuses_bad_evaluations(void **state)
+{
+	(void)state;
+	static const struct bad cases[] = {
+		{ "\"formats\"", SETS("\"data\": \"D\""), "3:17: evaluations.e", "eval_list" },
+		{ "\"formats\"", SETS("\"data\": \"D\", \"eval_list\": \"l\""),
+		  "3:17: evaluations.e", "image_root" },
+		{ "\"formats\"", SETS("\"data\": \"D\", \"captions\": \"c\", \"image_root\": \"i\""),
+		  "3:17: evaluations.e", "either" },
+		{ "\"formats\"", SETS("\"data\": \"D\", \"captions\": \"c\""), "", "\"text\"" },
+		{ "\"formats\"", SETS("\"data\": \"a\\nb\", \"captions\": \"c\""),
+		  "3:23: evaluations.e.data", "control characters" },
+		{ "\"formats\"", SETS("\"data\": \"D\", \"samples\": 0"),
+		  "3:36: evaluations.e.samples", "found 0" },
+		{ "\"formats\"", SETS("\"data\": \"D\", \"firts\": 1"),
+		  "3:36: evaluations.e.firts", "did you mean \"first\"" },
+		{ "\"percent\": [10, 20]", "\"percent\": [10, 20], \"sweep\": \"a b\"",
+		  "5:", "expected a name" },
+	};
+	expect_refused(cases, sizeof cases / sizeof *cases);
+}
+
+/* A list is replaced with its images, and not without. */
+static void evaluations_are_overridden(void **state)
+{
+	(void)state;
+	struct catalog c;
+	const struct catalog_overrides both = { .captions = "a/mine.txt",
+		.eval_list = "b/list.jsonl", .image_root = "pictures" };
+	const struct catalog_overrides root = { .image_root = "pictures" };
+	write_changed("\"formats\"", "\"evaluations\": {\"t\": {\"captions\": \"c\", "
+	              "\"data\": \"D\", \"prompt_form\": \"text\", \"stand_in\": true}, "
+	              "\"i\": {\"eval_list\": \"l\", \"image_root\": \"r\", \"data\": \"D\", "
+	              "\"stand_in\": true}},\n\"formats\"");
+	load(&c, &both);
+	assert_string_equal(c.evaluations[0].captions, "a/mine.txt");
+	assert_string_equal(c.evaluations[0].data, "mine.txt");
+	assert_string_equal(c.evaluations[1].eval_list, "b/list.jsonl");
+	assert_string_equal(c.evaluations[1].image_root, "pictures");
+	assert_false(c.evaluations[0].stand_in || c.evaluations[1].stand_in);
+	catalog_free(&c);
+	load(&c, &root);
+	assert_string_equal(c.evaluations[1].image_root, "r");
+	assert_true(c.evaluations[1].stand_in);
+	catalog_free(&c);
 }
 
 static void refuses_bad_references_and_rules(void **state)
@@ -476,6 +533,8 @@ int main(void)
 		cmocka_unit_test(refuses_what_is_no_catalog),
 		cmocka_unit_test(refuses_bad_fields),
 		cmocka_unit_test(refuses_bad_sources),
+		cmocka_unit_test(refuses_bad_evaluations),
+		cmocka_unit_test(evaluations_are_overridden),
 		cmocka_unit_test(refuses_bad_references_and_rules),
 		cmocka_unit_test(refuses_bad_names),
 		cmocka_unit_test(command_line_paths_replace_the_catalogs),

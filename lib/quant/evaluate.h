@@ -1,0 +1,66 @@
+/* The damage a scheme does: the model with some groups quantised, weights and inputs
+ * as a server would, against the model as it is, sample by sample.
+ *
+ * Many schemes are measured in one pass: the base model runs once a sample, the
+ * weights are quantised once, and a scheme is only a choice among them. Blocks of
+ * samples are stored per scheme, like all heavy results. */
+#ifndef QUERN_QUANT_EVALUATE_H
+#define QUERN_QUANT_EVALUATE_H
+
+#include <stdint.h>
+
+#include "lib/artifact/digest.h"
+#include "lib/base/arena.h"
+#include "lib/base/error.h"
+#include "lib/quant/formats/format.h"
+#include "lib/quant/groups.h"
+#include "lib/quant/numerics.h"
+#include "lib/quant/source.h"
+
+/* A choice of groups to measure. */
+struct variant_choice {
+	const char *name;
+	const bool *keeps; /* [group] quantised; of the groups of struct evaluation */
+};
+
+struct evaluation {
+	struct source_settings data;
+	const struct linear_shape *linears;
+	int linear_count;
+	const struct group_list *groups;
+	const float *input_amax; /* [linear] */
+	const struct format *format;
+	enum numerics numerics;
+	bool shared_scales;
+	const struct variant_choice *choices;
+	int choice_count;
+	const char *tree;   /* with the store */
+	const char *tool;   /* in keys, logs and progress */
+	struct digest sources; /* of the tool */
+	const char *target; /* in logs */
+};
+
+/* One sample. Sums over its tokens, float64. */
+struct sample_damage {
+	int tokens;    /* graded: of the answer, or of the text but the first */
+	int positions; /* all, image placeholders included */
+	double base_loss, loss; /* sums of the graded tokens' cross entropies */
+	double kl, kl_all;      /* sums over graded tokens, and over all positions */
+	int agreed;             /* graded tokens whose most likely id stayed the same */
+	/* At the last token of what the model is given before it answers; in a sample
+	 * that asks nothing, the last token. */
+	double last_kl, last_mse;
+	double *token_kl; /* [tokens] */
+};
+
+/* One choice, all samples. A sample that on_bad_sample let pass has 0 tokens. */
+struct damage {
+	struct sample_damage *samples;
+	int count, skipped;
+};
+
+/* Fills damage[choice_count] for the rows of job->data; all in `memory`. */
+bool evaluate_choices(const struct evaluation *job, struct damage *damage, arena *memory,
+                      error *err);
+
+#endif

@@ -1,0 +1,230 @@
+#!/bin/sh
+# Evaluation, report and page: what is computed, what is not, what is missing, and what
+# a browser makes of the page.
+set -u
+. tests/support/scenario.sh
+
+tree=$work/tree
+report=$out/models/tiny_qwen2_5_vl/report-fp8-autoquant-schemes
+stores=$out/work/tiny_qwen2_5_vl
+
+# All but the one whose baseline is not published: that is not evaluated.
+reported_schemes() {
+	sed -n 's/^  \(fp8_[a-z0-9_]*\) .*/\1/p' "$out/help.txt" | grep -vx fp8_autoquant_full
+}
+
+# Few schemes and samples: every path, in seconds.
+small_tree() {
+	make_tree "$tree" \
+		--set 'families.fp8_autoquant_all_layers_top{percent}_coco2017.percent=[20,50]' \
+		--set 'families.fp8_autoquant_top{percent}_coco2017.percent=[50]' \
+		--set calibrations.coco2017_vlm.calib_samples=16 \
+		--set calibrations.coco2017_vlm.score_samples=8 \
+		--set calibrations.coco2017_vlm.block_samples=4 \
+		--set calibrations.coco2017_captions.calib_samples=16 \
+		--set calibrations.coco2017_captions.score_samples=16 \
+		--set calibrations.coco2017_captions.block_samples=8 \
+		--set evaluations.text.samples=4 --set evaluations.image_text.samples=3
+}
+
+all_is_reported() {
+	cd "$tree"
+	build report
+	is 'computed evaluations' "$(computed evaluate)" 14
+	for scheme in $(reported_schemes); do
+		grep -q "^|$scheme|" "$report.md" || { echo "$scheme is not in $report.md"; return 1; }
+	done
+	if grep 'fp8_autoquant_full|' "$report.md"; then return 1; fi
+	is 'missing numbers' "$(grep -c '|missing|' "$report.md")" 0
+}
+
+second_run_does_nothing() {
+	cd "$tree"
+	build report
+	nothing_done
+}
+
+# From the store: after the work folder is gone nothing is measured again.
+nothing_is_measured_twice() {
+	cd "$tree"
+	cp "$report.md" before.md
+	rm -r "$stores"
+	build report
+	is 'computed evaluations' "$(computed evaluate)" 0
+	is 'computed qualities' "$(computed quality)" 0
+	cmp before.md "$report.md"
+}
+
+# More captions cost their blocks of every choice, and no image.
+more_samples_cost_their_blocks() {
+	cd "$tree"
+	command=$(ninja -t commands build.ninja | tail -n 1)
+	sh -c "$command '--set' 'evaluations.text.samples=20' \
+		'--set' 'evaluations.text.block_samples=4'" >configured.txt
+	build evaluate
+	is 'computed evaluations' "$(computed evaluate)" 28
+	sh -c "$command" >configured.txt
+	build evaluate
+	is 'computed evaluations' "$(computed evaluate)" 0
+}
+
+# What has no artifact says so, and no number takes its place.
+missing_is_missing() {
+	cd "$tree"
+	mv "$stores/fp8_autoquant_full_coco2017/damage.text.json" kept.json
+	mv "$out/models/tiny_qwen2_5_vl/quantized/fp8_autoquant_top50_coco2017" kept
+	build report_only
+	grep '^|fp8_autoquant_top50_coco2017|' "$report.md" >rows
+	is 'sizes that are missing' "$(grep -c '|missing|yes|$' rows)" 1
+	is 'damages that are missing' "$(grep -c '|missing|missing|missing|missing|' rows)" 1
+	mv kept "$out/models/tiny_qwen2_5_vl/quantized/fp8_autoquant_top50_coco2017"
+	mv kept.json "$stores/fp8_autoquant_full_coco2017/damage.text.json"
+	rm -rf nothing && mkdir nothing
+	sed "s#$out/work#nothing#g; s#$out/models#nothing#g" "$out/report.json" >nothing.json
+	"$out/bin/report" --plan nothing.json --model tiny_qwen2_5_vl nothing.md nothing.html
+	is 'numbers made of nothing' "$(grep '^|fp8_.*|' nothing.md | grep -c '|[-+0-9]')" 0
+	grep -q '^|fp8_autoquant_top50_coco2017|missing|missing|' nothing.md
+}
+
+broken_artifacts_are_named() {
+	cd "$tree"
+	cp "$stores/fp8_autoquant_full_coco2017/damage.text.json" kept.json
+	printf '{"schemes": 7}' >"$stores/fp8_autoquant_full_coco2017/damage.text.json"
+	fails 2 'damage.text.json.*schemes' "$out/bin/report" --plan "$out/report.json" \
+		--model tiny_qwen2_5_vl a.md a.html
+	fails 2 'no model "other"' "$out/bin/report" --plan "$out/report.json" \
+		--model other a.md a.html
+	fails 1 'two files' "$out/bin/report" --plan "$out/report.json" \
+		--model tiny_qwen2_5_vl a.md
+	mv kept.json "$stores/fp8_autoquant_full_coco2017/damage.text.json"
+}
+
+a_report_is_quick() {
+	cd "$tree"
+	begun=$(date +%s%N)
+	"$out/bin/report" --plan "$out/report.json" --model tiny_qwen2_5_vl a.md a.html
+	took=$((($(date +%s%N) - begun) / 1000000))
+	echo "took $took ms"
+	[ "$took" -le 2000 ]
+}
+
+differences_are_told() {
+	cd "$tree"
+	"$out/bin/diff" --plan "$out/report.json" fp8_autoquant_all_layers_top20_coco2017 \
+		fp8_autoquant_all_layers_top50_coco2017 >diff.txt
+	is 'groups added' "$(grep -c '^  + ' diff.txt)" 13
+	is 'groups taken away' "$(grep -c '^  - ' diff.txt)" 0
+	grep -q '^groups in FP8 *9 *22 *13$' diff.txt
+	is 'paired damages' "$(grep -c 'two standard errors$' diff.txt)" 4
+	"$out/bin/diff" --plan "$out/report.json" fp8_autoquant_all_layers_fp8_coco2017 \
+		fp8_autoquant_full_coco2017 >diff.txt
+	grep -q '^ranks that moved' diff.txt
+	"$out/bin/diff" --plan "$out/report.json" fp8_autoquant_full_coco2017 \
+		fp8_autoquant_full_coco2017 >diff.txt
+	grep -qx '  the same' diff.txt
+	fails 1 'no scheme "nobody"' "$out/bin/diff" --plan "$out/report.json" \
+		fp8_autoquant_full_coco2017 nobody
+	fails 1 'two schemes' "$out/bin/diff" --plan "$out/report.json" nobody
+}
+
+sweeps_end_in_a_table() {
+	cd "$tree"
+	build all_layers_sweep
+	is 'rows of the whole sweep' "$(grep -c '^fp8_autoquant_all_layers_top.* yes ' build.txt)" 2
+	rm -r "$out/models/tiny_qwen2_5_vl/quantized/fp8_autoquant_all_layers_top20_coco2017" \
+		"$out/models/tiny_qwen2_5_vl/quantized/fp8_autoquant_all_layers_top50_coco2017"
+	"$out/bin/sweep" --plan "$out/report.json" --only top50 --dry-run all_layers_sweep >dry.txt
+	is 'folders a dry run made' "$(find "$out/models" -name 'fp8_*_all_layers_top*_coco2017' -type d | wc -l)" 0
+	"$out/bin/sweep" --plan "$out/report.json" --only top50 all_layers_sweep >sweep.txt
+	is 'rows of one scheme' "$(grep -c '^fp8_autoquant_all_layers_top.* yes ' sweep.txt)" 1
+	[ -d "$out/models/tiny_qwen2_5_vl/quantized/fp8_autoquant_all_layers_top50_coco2017" ]
+	[ ! -d "$out/models/tiny_qwen2_5_vl/quantized/fp8_autoquant_all_layers_top20_coco2017" ]
+	fails 1 'no sweep "other"' "$out/bin/sweep" --plan "$out/report.json" other
+	fails 1 'none of the schemes top7' "$out/bin/sweep" --plan "$out/report.json" \
+		--only top7 all_layers_sweep
+}
+
+schemes_are_asked() {
+	cd "$tree"
+	build sanity
+	is 'answers of the base' "$(grep -c '^tiny-qwen2_5-vl ' build.txt)" 4
+	is 'answers of each scheme' "$(grep -c '^fp8_autoquant_top50_coco2017 ' build.txt)" 4
+	grep -q '[0-9] of 8 answers are the model.s own$' build.txt
+}
+
+# Whatever the verdict, it is that of the numbers.
+quality_is_judged() {
+	cd "$tree"
+	verdict=0
+	ninja check_quality >build.txt 2>&1 || verdict=1
+	is 'judgements' "$(grep -cE '^  (holds|FAILS) ' build.txt)" 8
+	is 'verdict' "$verdict" "$(grep -q '^  FAILS' build.txt && echo 1 || echo 0)"
+	printf '{"baseline":"b","set":"s","cuts":[{"percent":25,"least_sensitive_kl":1,"random_median_kl":1.5,"holds":false}],"reversed":{"kl":9,"holds":true}}' >bad.json
+	fails 2 'not good enough' "$out/bin/check_quality" bad.json
+	sed 's/false/true/' bad.json >good.json
+	"$out/bin/check_quality" good.json >judged.txt
+	fails 2 'nothing.json' "$out/bin/check_quality" "$tree/no/nothing.json"
+}
+
+# The page with a probe in it, which counts errors and what was loaded, presses a title
+# and writes what it saw where --dump-dom shows it.
+probe_page() {
+	sed -e 's#<head>#<head><script>window.faults=0;addEventListener("error",()=>faults++,true);</script>#' \
+		-e 's#</body>#<script>addEventListener("load",()=>{const t=document.querySelectorAll("table.sortable")[0],h=t.querySelectorAll("th button")[5];h.click();const v=[...t.tBodies[0].rows].map(r=>Number(r.cells[5].dataset.v));const d=document.body.dataset;d.sorted=v.every((x,i)=>!i||x>=v[i-1]);d.faults=faults;d.loaded=performance.getEntriesByType("resource").filter(r=>!r.name.startsWith("data:")).length;d.wide=document.documentElement.scrollWidth<=innerWidth;d.plots=document.querySelectorAll("svg").length});</script></body>#' \
+		"$report.html" >probed.html
+}
+
+in_a_browser() {
+	cd "$tree"
+	browser=$(command -v chromium || command -v chromium-browser ||
+		command -v google-chrome) || {
+		echo 'no chromium is installed'
+		return 77
+	}
+	probe_page
+	for width in 1280 390; do
+		timeout 60 "$browser" --headless=new --no-sandbox --disable-gpu --user-data-dir="$work/profile" \
+			--disable-background-networking --no-first-run --enable-logging=stderr \
+			--window-size=$width,900 --virtual-time-budget=2000 \
+			--dump-dom "file://$tree/probed.html" >dom.html 2>console.txt
+		for scheme in $(reported_schemes); do
+			sed 's/<[^>]*>//g' dom.html | grep -q "$scheme" || {
+				echo "$scheme is not on the page"
+				return 1
+			}
+		done
+		for fact in data-sorted=\"true\" data-faults=\"0\" data-loaded=\"0\" \
+			data-wide=\"true\" data-plots=\"6\"; do
+			grep -q "$fact" dom.html || {
+				grep -o '<body[^>]*>' dom.html
+				echo "$width: expected $fact"
+				return 1
+			}
+		done
+		if grep CONSOLE console.txt; then return 1; fi
+	done
+}
+
+no_address_is_on_the_page() {
+	cd "$tree"
+	if grep -Eo '(src|href)="?[^ >]*|https?://[^ "<]*|@import|url\(|fetch\(' "$report.html" |
+		grep -v '^href="data:,"'; then
+		return 1
+	fi
+}
+
+check small_tree small_tree
+check all_is_reported all_is_reported
+check second_run_does_nothing second_run_does_nothing
+check nothing_is_measured_twice nothing_is_measured_twice
+check more_samples_cost_their_blocks more_samples_cost_their_blocks
+check missing_is_missing missing_is_missing
+check broken_artifacts_are_named broken_artifacts_are_named
+check a_report_is_quick a_report_is_quick
+check differences_are_told differences_are_told
+check sweeps_end_in_a_table sweeps_end_in_a_table
+check schemes_are_asked schemes_are_asked
+check quality_is_judged quality_is_judged
+check no_address_is_on_the_page no_address_is_on_the_page
+check in_a_browser in_a_browser
+finish
