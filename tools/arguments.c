@@ -41,11 +41,10 @@ void data_options(struct data_arguments *a, struct option *options)
 	memcpy(options, table, sizeof table);
 }
 
-bool say_device(const struct device_choice *device, const char *tool)
+void say_device(const struct device_choice *device, const char *tool)
 {
 	if (*device->why)
-		printf("%s: computing on the CPU (%s)\n", tool, device->why);
-	return true;
+		printf("%s: computed on the CPU (%s)\n", tool, device->why);
 }
 
 bool part_parse(const char *share, int *part, int *parts, error *err)

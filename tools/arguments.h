@@ -23,9 +23,8 @@ enum { DATA_OPTIONS = 15, FORMAT_OPTIONS = 8 };
 
 /* Defaults, then DATA_OPTIONS entries of a table of options. */
 void data_options(struct data_arguments *a, struct option *options);
-/* Tells on standard output why a build with CUDA computes on the CPU, if it does; always
- * true. */
-bool say_device(const struct device_choice *device, const char *tool);
+/* Tells on standard output why a build with CUDA computed on the CPU, if it did. */
+void say_device(const struct device_choice *device, const char *tool);
 
 bool part_parse(const char *share, int *part, int *parts, error *err);
 

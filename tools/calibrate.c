@@ -79,7 +79,8 @@ int main(int argc, char **argv)
 		.gpu = { .work = GPU_CALIBRATE } };
 	bool ok = parsed == PARSE_OK && part_parse(a.part, &part, &parts, &err) &&
 	          choose_device(&a.device, &device, &err) &&
-	          say_device(&device, "calibrate") &&
 	          run_blocks(&a.source, &m, &device, a.tree, part, parts, a.out, &err);
+	if (ok)
+		say_device(&device, "calibrate");
 	return ok ? EXIT_OK : error_report("calibrate", &err);
 }

@@ -5,20 +5,25 @@
  * and rewrites an input's stamp only when a digest differs, so that what depends on
  * the stamp runs when content changed and never because of a date. A published
  * checkpoint has a stamp too: it moves when a file of it is gone, has another size,
- * or was written to after it was published. */
+ * or was written to after it was published; and so have the pieces in the store that
+ * checkpoints link, which somebody who writes into a linked file writes to as well. */
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "lib/artifact/memo.h"
 #include "lib/artifact/publish.h"
+#include "lib/artifact/store.h"
 #include "lib/base/file.h"
 #include "lib/base/json.h"
 #include "lib/base/options.h"
 #include "lib/checkpoint/model_files.h"
 #include "lib/data/samples.h"
 #include "lib/quant/assemble.h"
+#include "lib/quant/variants.h"
 
 enum { MAX_LIST_BYTES = 16 << 20, MAX_FIELDS = 6 };
 
@@ -95,7 +100,7 @@ static bool stamp_images(struct scanner *s, text *stamp, const struct line *l, e
 	return ok;
 }
 
-/* ---- published checkpoints ---- */
+/* ---- what was built: stamps that say "whole", or what is wrong ---- */
 
 static bool newer(const struct stat *a, const struct stat *b)
 {
@@ -104,21 +109,23 @@ static bool newer(const struct stat *a, const struct stat *b)
 	               : a->st_mtim.tv_nsec > b->st_mtim.tv_nsec;
 }
 
-/* The first file of the list that is not as published, or NULL. */
+/* The first file of the list that is not as published, or NULL. Looking from the open
+ * folder is what keeps thousands of files within milliseconds. */
 static const char *find_damage(const char *folder, const json_doc *list,
                                const struct stat *published)
 {
-	for (const cJSON *file = list->root->child; file; file = file->next) {
-		char path[PATH_BYTES];
+	int at = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	const char *damage = at < 0 ? "the folder" : NULL;
+	for (const cJSON *file = list->root->child; file && !damage; file = file->next) {
 		struct stat st;
-		error err;
 		const cJSON *bytes = cJSON_GetObjectItemCaseSensitive(file, "bytes");
-		if (!join_path(path, sizeof path, folder, file->string, &err) ||
-		    stat(path, &st) != 0 || !cJSON_IsNumber(bytes) ||
+		if (fstatat(at, file->string, &st, 0) != 0 || !cJSON_IsNumber(bytes) ||
 		    (double)st.st_size != bytes->valuedouble || newer(&st, published))
-			return file->string;
+			damage = file->string;
 	}
-	return NULL;
+	if (at >= 0)
+		close(at);
+	return damage;
 }
 
 /* Nothing there is no damage: ninja sees a missing output itself. */
@@ -152,6 +159,82 @@ static bool stamp_published(struct scanner *s, text *stamp, const struct line *l
 	return true;
 }
 
+/* The pieces of one list in the store, against the time they were last in order. */
+struct pieces {
+	struct store store;
+	struct stat since;
+	bool written, damaged;
+};
+
+/* A piece that was written to since is read: its bytes decide. */
+static bool check_piece(struct pieces *p, const struct output *piece, error *err)
+{
+	char path[PATH_BYTES];
+	struct stat st;
+	bool whole = false;
+	if (!store_object_path(&p->store, &piece->digest, path, err))
+		return false;
+	bool there = stat(path, &st) == 0;
+	if (there && (uint64_t)st.st_size == piece->bytes && !newer(&st, &p->since))
+		return true;
+	if (there && !store_check(&p->store, &piece->digest, &whole, err))
+		return false;
+	p->written = true;
+	p->damaged |= !whole;
+	return true;
+}
+
+static bool check_pieces(struct pieces *p, const struct variant_set *set, error *err)
+{
+	bool ok = check_piece(p, &set->rest, err);
+	for (int i = 0; ok && i < set->count; i++) {
+		const struct variant_pair *pair = &set->pairs[i];
+		ok = check_piece(p, &pair->plain, err) &&
+		     (!pair->quantised.bytes || check_piece(p, &pair->quantised, err));
+	}
+	return ok;
+}
+
+/* Moves *since forward to a file's time. */
+static void take_time(struct stat *since, const char *path)
+{
+	struct stat st;
+	if (stat(path, &st) == 0 && newer(&st, since))
+		*since = st;
+}
+
+/* A list that is not there, or cannot be read, is quantize's to make again. Beside the
+ * stamp, a file that ninja knows nothing of has the time of the last look at pieces that
+ * were written to, so that nobody reads them again. */
+static bool stamp_pieces(struct scanner *s, text *stamp, const struct line *l, error *err)
+{
+	const char *path = l->fields[2];
+	char looked[PATH_BYTES];
+	struct pieces p = { .damaged = false };
+	struct variant_set set;
+	error ignored;
+	(void)s;
+	snprintf(looked, sizeof looked, "%.*s.looked", PATH_BYTES - 16, l->fields[1]);
+	snprintf(p.store.folder, sizeof p.store.folder, "%s", l->fields[3]);
+	take_time(&p.since, path);
+	take_time(&p.since, looked);
+	if (!file_exists(path)) {
+		text_puts(stamp, "whole\n");
+		return true;
+	}
+	if (variants_read(&set, path, &ignored)) {
+		bool ok = check_pieces(&p, &set, err) &&
+		          (!p.written || write_file(looked, "", 0, err));
+		variants_free(&set);
+		if (!ok)
+			return false;
+	} else {
+		p.damaged = true;
+	}
+	text_puts(stamp, p.damaged ? "damaged\n" : "whole\n");
+	return true;
+}
+
 /* ---- the list ---- */
 
 static bool stamp_line(struct scanner *s, const struct line *l, text *stamp, error *err)
@@ -169,6 +252,8 @@ static bool stamp_line(struct scanner *s, const struct line *l, text *stamp, err
 		return stamp_images(s, stamp, l, err);
 	if (strcmp(kind, "published") == 0 && l->count == 4)
 		return stamp_published(s, stamp, l, err);
+	if (strcmp(kind, "pieces") == 0 && l->count == 4)
+		return stamp_pieces(s, stamp, l, err);
 	return fail(err, EXIT_INTERNAL, "unknown kind of input \"%s\" with %d fields", kind,
 	            l->count);
 }
@@ -182,19 +267,29 @@ static bool make_parent(const char *path, error *err)
 	return make_folders(folder, err);
 }
 
+/* An input's stamp moves with its content. That of something built moves at every build
+ * as long as it is damaged and rests when it is whole again: mending is no reason to
+ * make it once more. */
+static bool write_stamp(const struct line *l, const text *stamp, bool *changed, error *err)
+{
+	const char *path = l->fields[1], *data = stamp->data ? stamp->data : "";
+	bool built = strcmp(l->fields[0], "published") == 0 ||
+	             strcmp(l->fields[0], "pieces") == 0;
+	bool there = file_exists(path);
+	if (built && there) {
+		*changed = strcmp(data, "whole\n") != 0;
+		return !*changed || write_file(path, data, stamp->length, err);
+	}
+	return (there || make_parent(path, err)) &&
+	       write_file_if_changed(path, data, stamp->length, changed, err);
+}
+
 static bool scan_line(struct scanner *s, const struct line *l, error *err)
 {
 	text stamp = { 0 };
 	bool changed = false;
 	bool ok = stamp_line(s, l, &stamp, err) && text_ok(&stamp, err) &&
-	          (file_exists(l->fields[1]) || make_parent(l->fields[1], err)) &&
-	          write_file_if_changed(l->fields[1], stamp.data ? stamp.data : "",
-	                                stamp.length, &changed, err);
-	/* A damaged checkpoint must move its stamp again until it is whole. */
-	if (ok && !changed && stamp.data && strncmp(stamp.data, "damaged", 7) == 0) {
-		changed = true;
-		ok = write_file(l->fields[1], stamp.data, stamp.length, err);
-	}
+	          write_stamp(l, &stamp, &changed, err);
 	s->moved += changed;
 	text_free(&stamp);
 	return ok;

@@ -222,7 +222,6 @@ static bool score(struct scoring *s, const struct data_arguments *a, const char 
 	    !load_scoring(s, a->source.model, amax, err) ||
 	    !choose_scoring_device(s, &a->device, &device, err))
 		return false;
-	say_device(&device, "score");
 	const struct part_format format = { s->format.name, s->format.element,
 	                                    s->format.granularity };
 	struct measurement m = { .self = s, .tool = "score", .kind = s->kind,
@@ -235,7 +234,10 @@ static bool score(struct scoring *s, const struct data_arguments *a, const char 
 		m.end_thread = end_divergence;
 		m.measure = measure_divergence;
 	}
-	return run_blocks(&a->source, &m, &device, a->tree, part, parts, a->out, err);
+	bool ok = run_blocks(&a->source, &m, &device, a->tree, part, parts, a->out, err);
+	if (ok)
+		say_device(&device, "score");
+	return ok;
 }
 
 int main(int argc, char **argv)

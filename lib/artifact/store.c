@@ -279,35 +279,47 @@ bool store_find(const struct store *s, const struct digest *key, struct result *
 
 /* Moves a bad object out of the way, so that whatever names it is a miss. */
 static bool set_aside(const struct store *s, const struct digest *digest,
-                      const char *path, error *err)
+                      const char *path, char aside[PATH_BYTES], error *err)
 {
-	char aside[PATH_BYTES];
 	if (!make_inside(s, "damaged", err))
 		return false;
-	snprintf(aside, sizeof aside, "%.*s/damaged/%s", PATH_BYTES - 128, s->folder,
+	snprintf(aside, PATH_BYTES, "%.*s/damaged/%s", PATH_BYTES - 128, s->folder,
 	         digest->hex);
 	int result = disk_rename(path, aside);
-	if (result != 0 && result != -ENOENT)
-		return fail_disk(err, result, path, "move the damaged object away");
-	return fail(err, EXIT_ENVIRONMENT,
-	            "%s: the object's bytes are not what its name says; moved to %s, the "
-	            "next run makes it again", path, aside);
+	return result == 0 || result == -ENOENT ||
+	       fail_disk(err, result, path, "move the damaged object away");
 }
 
 bool store_read(const struct store *s, const struct digest *digest, size_t max_bytes,
                 char **data, size_t *size, error *err)
 {
-	char path[PATH_BYTES];
+	char path[PATH_BYTES], aside[PATH_BYTES];
 	struct digest found;
 	if (!store_object_path(s, digest, path, err) ||
 	    !read_file(path, max_bytes, data, size, err))
 		return false;
 	bool ok = digest_bytes(*data, *size, &found, err);
 	if (ok && !digest_equal(digest, &found))
-		ok = set_aside(s, digest, path, err);
+		ok = set_aside(s, digest, path, aside, err) &&
+		     fail(err, EXIT_ENVIRONMENT,
+		          "%s: the object's bytes are not what its name says; moved to %s, the "
+		          "next run makes it again", path, aside);
 	if (!ok) {
 		free(*data);
 		*data = NULL;
 	}
 	return ok;
+}
+
+bool store_check(const struct store *s, const struct digest *digest, bool *whole,
+                 error *err)
+{
+	char path[PATH_BYTES], aside[PATH_BYTES];
+	struct digest found;
+	uint64_t bytes;
+	if (!store_object_path(s, digest, path, err) ||
+	    !digest_file(path, &found, &bytes, err))
+		return false;
+	*whole = digest_equal(digest, &found);
+	return *whole || set_aside(s, digest, path, aside, err);
 }

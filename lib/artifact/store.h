@@ -80,4 +80,9 @@ bool store_publish(const struct store *s, const struct key *key,
 bool store_read(const struct store *s, const struct digest *digest, size_t max_bytes,
                 char **data, size_t *size, error *err);
 
+/* Whether an object has the bytes that its name says; reads all of it. One that has not
+ * is moved to damaged/, so that the next run makes it again. */
+bool store_check(const struct store *s, const struct digest *digest, bool *whole,
+                 error *err);
+
 #endif

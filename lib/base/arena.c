@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/pages.h"
+
 enum { ALIGNMENT = 64, CHUNK_BYTES = 64 * 1024 };
 
 struct arena_chunk {
@@ -23,7 +25,7 @@ static bool add_chunk(arena *a, size_t bytes, error *err)
 {
 	size_t size = bytes > CHUNK_BYTES ? bytes : CHUNK_BYTES;
 	size_t whole = round_up(sizeof(struct arena_chunk)) + size;
-	struct arena_chunk *chunk = aligned_alloc(ALIGNMENT, round_up(whole));
+	struct arena_chunk *chunk = pages_alloc(round_up(whole));
 	if (!chunk)
 		return fail_memory(err, "an arena", whole);
 	*chunk = (struct arena_chunk){ .older = a->newest, .size = size };

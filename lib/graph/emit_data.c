@@ -238,10 +238,15 @@ static void emit_rank(struct emitted *e, text *out, const char *folder,
 
 static void emit_quantize(struct emitted *e, text *out, const char *folder,
                           const struct catalog_baseline *b,
-                          const struct stamp_names *stamps)
+                          const struct stamp_names *stamps, const char *tree)
 {
-	text_printf(out, "build %s/quantize.json: quantize | %s" TOOL("quantize")
-	            RUNS("quantize") "\n  model = ", folder, stamps->weights);
+	char pieces[PATH_BYTES], list[PATH_BYTES + 32], store[PATH_BYTES];
+	snprintf(pieces, sizeof pieces, "%s/stamps/pieces/%s", tree, b->name);
+	snprintf(list, sizeof list, "%s/quantize.json", folder);
+	snprintf(store, sizeof store, "%s/store", tree);
+	add_scan(e, "pieces", pieces, list, store);
+	text_printf(out, "build %s: quantize | %s %s" TOOL("quantize") RUNS("quantize")
+	            "\n  model = ", list, stamps->weights, pieces);
 	add_word(out, b->model->path);
 	text_puts(out, "\n");
 	add_format_arguments(out, b, b->formats[0]);
@@ -412,15 +417,21 @@ static void emit_pareto_target(text *out, const struct plan *plan, const char *t
 	text_puts(out, "\n");
 }
 
-static void emit_defaults(text *out, const struct catalog *c)
+/* Everything, named by the files and not by the schemes' own names: `ninja -t targets`
+ * lists what nothing else depends on, and that is to be the schemes. A comparison
+ * depends on every checkpoint of its model. */
+static void emit_defaults(text *out, const struct catalog *c, const char *tree)
 {
 	text_puts(out, "build all: phony");
-	for (int i = 0; i < c->scheme_count; i++)
-		text_printf(out, " $\n  %s", c->schemes[i].name);
 	for (int m = 0; m < c->model_count; m++)
 		if (has_checkpoints(c, &c->models[m]))
-			text_printf(out, " $\n  diversity_%s", c->models[m].name);
-	text_puts(out, "\ndefault all\n");
+			text_printf(out, " $\n  %s/models/%s/quantized/scheme-diversity.json", tree,
+			            c->models[m].name);
+	for (int i = 0; i < c->scheme_count; i++)
+		if (!baseline_exportable(c->schemes[i].baseline))
+			text_printf(out, " $\n  %s/work/%s/schemes/%s/slice.json", tree,
+			            c->schemes[i].baseline->model->name, c->schemes[i].name);
+	text_puts(out, " || $o/bin/generate\ndefault all\n");
 }
 
 /* build.ninja depends on the catalog's stamp, so ninja runs the scan, once, when it
@@ -461,12 +472,12 @@ bool emit_data(struct emitted *e, text *edges, const struct plan *plan,
 		emit_rank(e, edges, folder, p->catalog, &names, score, settings->out);
 		emit_pareto(e, edges, folder, p->catalog);
 		if (baseline_exportable(p->catalog))
-			emit_quantize(e, edges, folder, p->catalog, &names);
+			emit_quantize(e, edges, folder, p->catalog, &names, settings->out);
 	}
 	for (int i = 0; i < c->scheme_count; i++)
 		emit_scheme(e, edges, &c->schemes[i], settings);
 	emit_diversity(e, edges, plan, settings->out);
-	emit_defaults(edges, c);
+	emit_defaults(edges, c, settings->out);
 	if (!emit_report(e, edges, plan, settings, err))
 		return false;
 	emit_manifest(e, edges, settings);

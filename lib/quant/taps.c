@@ -7,6 +7,7 @@
 #include "kernels/amax.h"
 #include "kernels/matmul.h"
 #include "kernels/score.h"
+#include "lib/base/pages.h"
 
 /* ---- calibration ---- */
 
@@ -42,10 +43,12 @@ static bool reserve(struct buffer *b, size_t count, const char *what, error *err
 {
 	if (count <= b->capacity)
 		return true;
+	/* Samples come in no order of size: grow well ahead, so that few pages are touched anew. */
+	size_t capacity = count + count / 2;
 	free(b->values);
-	b->values = aligned_alloc(64, (count * sizeof(float) + 63) / 64 * 64);
-	b->capacity = b->values ? count : 0;
-	return b->values || fail_memory(err, what, count * sizeof(float));
+	b->values = pages_alloc(capacity * sizeof(float));
+	b->capacity = b->values ? capacity : 0;
+	return b->values || fail_memory(err, what, capacity * sizeof(float));
 }
 
 /* Scratch of one thread: the rounded input, kept for the members of a group that
