@@ -239,6 +239,14 @@ static void emit_model(struct emitted *e, text *out, const struct plan *plan,
 	e->edges += 2;
 }
 
+/* A scheme by the last file of its checkpoint: `ninja -t targets` lists what nothing
+ * depends on, and that is to be the schemes' names. */
+static void add_checkpoint(text *out, const struct scheme *s, const char *tree)
+{
+	text_printf(out, " $\n  %s/models/%s/quantized/%s/layer-sensitivity/%s_files.json", tree,
+	            s->baseline->model->name, s->name, scheme_file_name(s));
+}
+
 /* ---- sweeps: all schemes of a family, then a table of them ---- */
 
 static bool is_first_of_sweep(const struct catalog *c, int scheme)
@@ -257,10 +265,11 @@ static void emit_sweeps(text *out, const struct catalog *c, const char *tree)
 			continue;
 		text_printf(out, "build %s: sweep | always $o/bin/sweep", sweep);
 		for (int i = first; i < c->scheme_count; i++)
-			if (c->schemes[i].sweep && strcmp(c->schemes[i].sweep, sweep) == 0)
-				text_printf(out, " $\n  %s %s/work/%s/schemes/%s/verify.json",
-				            c->schemes[i].name, tree, c->schemes[i].baseline->model->name,
-				            c->schemes[i].name);
+			if (c->schemes[i].sweep && strcmp(c->schemes[i].sweep, sweep) == 0) {
+				add_checkpoint(out, &c->schemes[i], tree);
+				text_printf(out, " %s/work/%s/schemes/%s/verify.json", tree,
+				            c->schemes[i].baseline->model->name, c->schemes[i].name);
+			}
 		text_printf(out, "\n  model = %s\n", c->schemes[first].baseline->model->name);
 	}
 }
@@ -308,7 +317,7 @@ static void emit_sanity(text *out, const struct plan *plan,
 	            questions.length && folders.length ? "sanity | always $o/bin/sanity" : "phony");
 	for (int i = 0; questions.length && i < c->scheme_count; i++)
 		if (is_asked(&c->schemes[i], model))
-			text_printf(out, " %s", c->schemes[i].name);
+			add_checkpoint(out, &c->schemes[i], tree);
 	if (questions.length && folders.length) {
 		text_printf(out, "\n  folders =%s\n  questions =%s\n  model = ", folders.data,
 		            questions.data);

@@ -276,6 +276,10 @@ static void refuses_bad_evaluations(void **state)
 		  "3:36: evaluations.e.firts", "did you mean \"first\"" },
 		{ "\"percent\": [10, 20]", "\"percent\": [10, 20], \"sweep\": \"a b\"",
 		  "5:", "expected a name" },
+		{ "\"percent\": [10, 20]", "\"percent\": [10, 20], \"sweep\": \"report\"",
+		  "5:", "expected another name than that of a target" },
+		{ "\"percent\": [10, 20]", "\"percent\": [10, 20], \"sweep\": \"sanity_m\"",
+		  "5:", "expected another name than that of a target" },
 	};
 	expect_refused(cases, sizeof cases / sizeof *cases);
 }
