@@ -214,9 +214,14 @@ wrong_operands() {
 	fails 1 'expected a list of files' "$work/bin/diversity" --out x.json schemes.json
 	fails 2 'schemes.json:1:1: lacks the field "blocks"' "$work/bin/merge" --out x.json \
 		schemes.json
-	fails 2 'schemes.json:1:1: lacks the field' "$work/bin/export" --model $model --scheme s \
+	mkdir sliced
+	echo '{}' >sliced/slice.json
+	fails 2 'gone/slice.json: cannot open' "$work/bin/export" --model $model --scheme s \
 		--file-name f --baseline schemes.json --slice gone --amax gone --quantized gone \
 		--tree "$out" --out x
+	fails 2 'schemes.json:1:1: lacks the field' "$work/bin/export" --model $model --scheme s \
+		--file-name f --baseline schemes.json --slice sliced --amax schemes.json \
+		--quantized schemes.json --tree "$out" --out x
 	fails 2 'gone: cannot open' "$work/bin/rank" --model $model --amax gone --out x \
 		--baseline b --file-name f --model-name m --data-name d --prompt text part
 	[ ! -e x.json ]
