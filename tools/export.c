@@ -7,15 +7,21 @@
 #include "lib/checkpoint/model_files.h"
 #include "lib/quant/assemble.h"
 
-static bool choose(struct assembly *a, const char *profile, const char *numerics,
-                   error *err)
+struct choices {
+	const char *profile, *numerics, *layout;
+};
+
+static bool choose(struct assembly *a, const struct choices *c, error *err)
 {
-	if (!profile_from_name(profile, &a->profile))
-		return fail(err, EXIT_USAGE, "--profile: expected universal or modelopt, found "
-		            "\"%s\"", profile);
-	if (!numerics_from_name(numerics, &a->numerics))
+	if (!profile_from_name(c->profile, &a->profile))
+		return fail(err, EXIT_USAGE, "--profile: expected " PROFILE_NAMES ", found \"%s\"",
+		            c->profile);
+	if (!numerics_from_name(c->numerics, &a->numerics))
 		return fail(err, EXIT_USAGE, "--numerics: expected quern or modelopt, found \"%s\"",
-		            numerics);
+		            c->numerics);
+	if (!layout_from_name(c->layout, &a->layout))
+		return fail(err, EXIT_USAGE, "--layout: expected linked or packed, found \"%s\"",
+		            c->layout);
 	return true;
 }
 
@@ -34,8 +40,7 @@ static bool add_texts(struct step *step, const char *model, error *err)
 	return ok;
 }
 
-static bool begin_step(struct step *step, const struct assembly *a, const char *profile,
-                       const char *numerics, error *err)
+static bool begin_step(struct step *step, const struct assembly *a, error *err)
 {
 	char slice[PATH_BYTES];
 	if (!step_begin(step, a->tree, "export", a->out, err) ||
@@ -43,8 +48,9 @@ static bool begin_step(struct step *step, const struct assembly *a, const char *
 		return false;
 	key_add(&step->key, "scheme", a->scheme);
 	key_add(&step->key, "file_name", a->file_name);
-	key_add(&step->key, "profile", profile);
-	key_add(&step->key, "numerics", numerics);
+	key_add(&step->key, "profile", profile_name(a->profile));
+	key_add(&step->key, "numerics", numerics_name(a->numerics));
+	key_add(&step->key, "layout", layout_name(a->layout));
 	return step_input(step, "slice", slice, err) &&
 	       step_input(step, "ranking", a->baseline, err) &&
 	       step_input(step, "amax", a->amax, err) &&
@@ -61,8 +67,8 @@ static void print_built(const struct assembly *a, const struct assembled *done)
 
 int main(int argc, char **argv)
 {
-	struct assembly a = { 0 };
-	const char *profile = "universal", *numerics = "quern";
+	struct assembly a = { .shard_bytes = SHARD_BYTES };
+	struct choices choices = { "universal", "quern", "linked" };
 	const struct option options[] = {
 		{ "model", OPTION_TEXT, &a.model, "DIR", "base checkpoint folder", true },
 		{ "scheme", OPTION_TEXT, &a.scheme, "NAME", "name of the scheme", true },
@@ -74,14 +80,16 @@ int main(int argc, char **argv)
 		{ "amax", OPTION_TEXT, &a.amax, "FILE", "amax.json of the calibration", true },
 		{ "quantized", OPTION_TEXT, &a.quantized, "FILE", "what quantize wrote", true },
 		{ "tree", OPTION_TEXT, &a.tree, "DIR", "build tree with the store", true },
-		{ "profile", OPTION_TEXT, &profile, "NAME", "universal or modelopt", false },
-		{ "numerics", OPTION_TEXT, &numerics, "NAME", "quern or modelopt", false },
+		{ "profile", OPTION_TEXT, &choices.profile, "NAME", PROFILE_NAMES, false },
+		{ "numerics", OPTION_TEXT, &choices.numerics, "NAME", "quern or modelopt", false },
+		{ "layout", OPTION_TEXT, &choices.layout, "NAME", "linked or packed", false },
 		{ "out", OPTION_TEXT, &a.out, "DIR", "checkpoint folder to publish", true },
 		{ 0 },
 	};
 	const struct command command = {
 		.tool = "export",
-		.purpose = "Assembles a checkpoint folder from pieces in the store, by link.",
+		.purpose = "Assembles a checkpoint folder from pieces in the store, by link or as "
+		           "ordinary shards.",
 		.options = options
 	};
 	error err;
@@ -90,8 +98,8 @@ int main(int argc, char **argv)
 	enum parse_outcome parsed = parse_options(&command, argc, argv, NULL, &err);
 	if (parsed == PARSE_HELP)
 		return EXIT_OK;
-	bool ok = parsed == PARSE_OK && choose(&a, profile, numerics, &err) &&
-	          begin_step(&step, &a, profile, numerics, &err) &&
+	bool ok = parsed == PARSE_OK && choose(&a, &choices, &err) &&
+	          begin_step(&step, &a, &err) &&
 	          assemble_checkpoint(&a, &done, &err);
 	if (ok) {
 		step.bytes = done.written;

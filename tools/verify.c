@@ -14,6 +14,8 @@ static bool write_report(const char *out, const struct verified *v, error *err)
 	struct json_tree tree = tree_new();
 	text printed = { 0 };
 	tree_boolean(&tree, tree.root, "verified", true);
+	tree_text(&tree, tree.root, "profile", v->profile);
+	tree_text(&tree, tree.root, "layout", v->layout);
 	tree_number(&tree, tree.root, "files", v->files);
 	tree_number(&tree, tree.root, "bytes", (double)v->bytes);
 	tree_number(&tree, tree.root, "tensors", v->tensors);

@@ -77,8 +77,9 @@ bool release_has_folder(const struct release *r, const char *tree, const char *f
 			const struct release_line *line = &r->artifacts[i].lines[k];
 			char path[PATH_BYTES];
 			error unused;
-			if (strcmp(line->fields[0], "list") == 0 &&
-			    join_path(path, sizeof path, tree, line->fields[1], &unused) &&
+			bool named = strcmp(line->fields[0], "list") == 0 ||
+			             strcmp(line->fields[0], "sibling") == 0;
+			if (named && join_path(path, sizeof path, tree, line->fields[1], &unused) &&
 			    strcmp(path, folder) == 0)
 				return true;
 		}

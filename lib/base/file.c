@@ -59,6 +59,13 @@ void unmap_file(mapped_file *file)
 	*file = (mapped_file){ 0 };
 }
 
+void forget_pages(const void *data, size_t size)
+{
+	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), start = (uintptr_t)data;
+	uintptr_t lead = start % page;
+	(void)madvise((void *)(start - lead), size + lead, MADV_DONTNEED);
+}
+
 static bool read_fully(int fd, const char *path, char *data, size_t size, error *err)
 {
 	for (size_t done = 0; done < size;) {

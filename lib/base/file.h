@@ -17,6 +17,11 @@ typedef struct mapped_file {
 bool map_file(mapped_file *file, const char *path, error *err);
 void unmap_file(mapped_file *file);
 
+/* Tells the kernel that these bytes of a mapped file are not needed any more: whoever
+ * goes through a large file once calls this behind itself, or ends up with all of it
+ * resident. They can be read again. */
+void forget_pages(const void *data, size_t size);
+
 /* Reads a text file whole into malloc'd memory, NUL-terminated; files larger
  * than max_bytes are refused. The caller frees *data. */
 bool read_file(const char *path, size_t max_bytes, char **data, size_t *size,

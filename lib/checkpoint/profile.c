@@ -21,7 +21,8 @@
 #define VISION "visual."
 
 static const char *const NAMES[] = {
-	[PROFILE_UNIVERSAL] = "universal", [PROFILE_MODELOPT] = "modelopt"
+	[PROFILE_UNIVERSAL] = "universal", [PROFILE_MODELOPT] = "modelopt",
+	[PROFILE_BF16] = "bf16"
 };
 
 const char *profile_name(enum profile p)
@@ -31,13 +32,18 @@ const char *profile_name(enum profile p)
 
 bool profile_from_name(const char *name, enum profile *out)
 {
-	for (enum profile p = PROFILE_UNIVERSAL; p <= PROFILE_MODELOPT; p++) {
+	for (enum profile p = 0; p < PROFILE_COUNT; p++) {
 		if (strcmp(name, NAMES[p]) != 0)
 			continue;
 		*out = p;
 		return true;
 	}
 	return false;
+}
+
+bool profile_is_quantised(enum profile p)
+{
+	return p != PROFILE_BF16;
 }
 
 enum dtype profile_scale_dtype(enum profile p)
@@ -372,6 +378,14 @@ bool print_config(enum profile p, const json_doc *base_config,
 	text block = { 0 };
 	if (!check_decisions(modules, count, err) || !find_place(base_config, &place, err))
 		return false;
+	if (!profile_is_quantised(p)) {
+		if (place.present)
+			return json_fail(base_config,
+			                 cJSON_GetObjectItemCaseSensitive(base_config->root, FIELD),
+			                 err, "expected a model that is not quantised");
+		text_add(out, base_config->text, base_config->size);
+		return text_ok(out, err);
+	}
 	if (!print_block(p, modules, count, &block, err)) {
 		text_free(&block);
 		return false;

@@ -18,13 +18,22 @@
 /* PROFILE_UNIVERSAL: config.json speaks compressed-tensors, hf_quant_config.json
  *   ModelOpt: transformers, vLLM, SGLang and TensorRT-LLM each find their own.
  * PROFILE_MODELOPT: both files speak ModelOpt, with identical lists, for readers
- *   that insist. */
-enum profile { PROFILE_UNIVERSAL, PROFILE_MODELOPT };
+ *   that insist.
+ * PROFILE_BF16: no quantization config and no scales: the weights that the others
+ *   hold as codes are there as the BF16 numbers that come back of them, for whatever
+ *   loads the base model. */
+enum profile { PROFILE_UNIVERSAL, PROFILE_MODELOPT, PROFILE_BF16, PROFILE_COUNT };
 
-const char *profile_name(enum profile p); /* "universal", "modelopt" */
+const char *profile_name(enum profile p); /* "universal", "modelopt", "bf16" */
 bool profile_from_name(const char *name, enum profile *out);
 
-/* How weight_scale and input_scale are stored: BF16 [1] (transformers computes in
+/* The names as people are told them: "universal, modelopt or bf16". */
+#define PROFILE_NAMES "universal, modelopt or bf16"
+
+/* False of PROFILE_BF16: weights are codes with scales, and configs say so. */
+bool profile_is_quantised(enum profile p);
+
+/* Of a quantised profile, how weight_scale and input_scale are stored: BF16 [1] (transformers computes in
  * the dtype of the scales it loads) or F32 [] (what ModelOpt writes). */
 enum dtype profile_scale_dtype(enum profile p);
 int profile_scale_rank(enum profile p); /* every side is 1 */
@@ -42,12 +51,14 @@ struct module_decision {
  *
  * print_config: the text of base_config as it is, byte for byte, with
  * quantization_config replaced where it stands or added at the end. Numbers keep
- * their spelling: "0.0" must not become "0", which Python takes for an integer. */
+ * their spelling: "0.0" must not become "0", which Python takes for an integer. Of a
+ * profile that is not quantised, base_config itself, which must have no
+ * quantization_config. */
 bool print_config(enum profile p, const json_doc *base_config,
                   const struct module_decision *modules, int count, text *out,
                   error *err);
 
-/* ModelOpt's nested shape, whichever the profile. */
+/* ModelOpt's nested shape, whichever quantised profile. */
 bool print_hf_quant_config(enum profile p, const struct module_decision *modules,
                            int count, text *out, error *err);
 

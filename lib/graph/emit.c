@@ -101,7 +101,8 @@ static void emit_help(text *out, const struct catalog *c)
 		if (sweep && (!before || strcmp(before, sweep) != 0))
 			text_printf(out, "  %-45s every scheme of %s\n", sweep, c->schemes[i].family);
 	}
-	text_puts(out, "schemes:\n");
+	text_puts(out, "schemes (each also as NAME_universal, NAME_modelopt, NAME_bf16, where that "
+	          "is not its own profile):\n");
 	for (int i = 0; i < c->scheme_count; i++) {
 		const struct scheme *s = &c->schemes[i];
 		text_printf(out, "  %-45s ", s->name);

@@ -3,6 +3,7 @@
  * to the tree and nothing here names a machine's folders, so that a lock holds
  * anywhere. */
 #include <stdio.h>
+#include <string.h>
 
 #include "lib/base/file.h"
 #include "lib/graph/emit_internal.h"
@@ -207,6 +208,7 @@ static void add_checkpoint(text *out, const struct scheme *s)
 	add_tools(out, "export", NULL);
 	add_parameter(out, "file_name", file);
 	add_parameter(out, "profile", b->profile);
+	add_parameter(out, "layout", b->layout);
 	add_parameter(out, "numerics", b->numerics);
 	add_stamp(out, model, "texts");
 	add_from(out, model, s->name, "slice");
@@ -215,6 +217,16 @@ static void add_checkpoint(text *out, const struct scheme *s)
 	add_from(out, model, b->name, "pieces");
 	text_printf(out, "list\tmodels/%s/quantized/%s\tmodels/%s/quantized/%s/"
 	            "layer-sensitivity/%s_files.json\n", model, s->name, model, s->name, file);
+}
+
+static void add_other_profiles(text *out, const struct scheme *s)
+{
+	for (enum profile p = 0; p < PROFILE_COUNT; p++) {
+		struct checkpoint_names names;
+		name_checkpoint(&names, s, p, ".");
+		if (strcmp(names.target, s->name) != 0)
+			text_printf(out, "sibling\t%s\n", names.folder + strlen("./"));
+	}
 }
 
 static void add_diversity(text *out, const struct catalog *c, const struct catalog_model *m)
@@ -242,8 +254,10 @@ bool emit_artifacts(text *out, const struct plan *plan, int64_t workers, error *
 		add_baseline(out, &plan->baselines[i], workers);
 	for (int i = 0; i < c->scheme_count; i++) {
 		add_slice(out, &c->schemes[i]);
-		if (baseline_exportable(c->schemes[i].baseline))
-			add_checkpoint(out, &c->schemes[i]);
+		if (!baseline_exportable(c->schemes[i].baseline))
+			continue;
+		add_checkpoint(out, &c->schemes[i]);
+		add_other_profiles(out, &c->schemes[i]);
 	}
 	for (int i = 0; i < c->model_count; i++)
 		add_diversity(out, c, &c->models[i]);

@@ -1,6 +1,6 @@
 /* The edges of section "data" of build.ninja: per baseline calibrate, merge, score,
- * rank and quantize; per scheme slice, export and verify; and the scan list that
- * moves their stamps. */
+ * rank and quantize; and the scan list that moves their stamps. Those of schemes are in
+ * emit_schemes.c. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,7 +53,7 @@ static void add_data_arguments(text *out, const struct catalog_baseline *b)
 	text_puts(out, "\n");
 }
 
-static void add_globs(text *out, const char *option, const struct globs *globs)
+void add_glob_options(text *out, const char *option, const struct globs *globs)
 {
 	for (int i = 0; i < globs->count; i++)
 		add_option(out, option, globs->values[i]);
@@ -76,8 +76,8 @@ void add_format_arguments(text *out, const struct catalog_baseline *b,
 	if (f->skip_bad_shapes)
 		text_puts(out, " --skip-bad-shapes");
 	add_numerics(out, b);
-	add_globs(out, "include", &f->include);
-	add_globs(out, "exclude", &f->exclude);
+	add_glob_options(out, "include", &f->include);
+	add_glob_options(out, "exclude", &f->exclude);
 	text_puts(out, "\n");
 }
 
@@ -263,147 +263,7 @@ static void emit_pareto(struct emitted *e, text *out, const char *folder,
 	e->edges++;
 }
 
-/* ---- schemes ---- */
-
-const char *scheme_file_name(const struct scheme *s)
-{
-	return s->is_baseline ? s->baseline->file_name : s->name;
-}
-
-static void add_rule(text *out, const struct rule *rule)
-{
-	text_puts(out, "  rule =");
-	switch (rule->kind) {
-	case RULE_FULL: text_puts(out, " --full"); break;
-	case RULE_TOP_PERCENT: text_printf(out, " --top-percent %g", rule->percent); break;
-	case RULE_TOP_BLOCKS: text_printf(out, " --top-blocks %g", rule->percent); break;
-	case RULE_LIST: add_globs(out, "group", &rule->groups); break;
-	case RULE_MANIFEST: add_option(out, "coverage", rule->manifest); break;
-	}
-	if (rule->bits > 0)
-		text_printf(out, " --effective-bits %.17g", rule->bits);
-	if (rule->costs) {
-		add_option(out, "costs", rule->costs);
-		text_printf(out, " --budget %.17g", rule->budget);
-	}
-	add_globs(out, "pin-bf16", &rule->pin_bf16);
-	add_globs(out, "pin-quantized", &rule->pin_quantised);
-	add_globs(out, "cost-exclude", &rule->cost_exclude);
-	text_puts(out, "\n");
-}
-
-/* A file that only this scheme's slice reads, as an input of it. */
-static void add_slice_input(struct emitted *e, text *out, const struct scheme *s,
-                            const char *what, const char *path, const char *tree)
-{
-	char stamp[PATH_BYTES];
-	snprintf(stamp, PATH_BYTES, "%s/stamps/%s/%s", tree, what, s->name);
-	add_scan(e, "file", stamp, path, "");
-	text_printf(out, " %s", stamp);
-}
-
-/* A baseline that is not published itself has its manifest in the scheme's folder. */
-static void emit_slice(struct emitted *e, text *out, const struct scheme *s,
-                       const char *baseline, const char *work, const char *tree)
-{
-	const char *file = scheme_file_name(s);
-	text_printf(out, "build %s/slice.json %s/manifest.json: slice | %s/%s_quant_manifest.json"
-	            TOOL("slice"), work, work, baseline, s->baseline->file_name);
-	if (s->rule.kind == RULE_MANIFEST)
-		add_slice_input(e, out, s, "coverage", s->rule.manifest, tree);
-	if (s->rule.costs)
-		add_slice_input(e, out, s, "costs", s->rule.costs, tree);
-	text_printf(out, RUNS("slice") "\n  ranked = %s/%s_quant_manifest.json\n"
-	            "  baseline = %s\n  scheme = %s\n  file_name = %s\n  folder = %s\n",
-	            baseline, s->baseline->file_name,
-	            s->baseline->publish ? s->baseline->name : s->name, s->name, file, work);
-	add_rule(out, &s->rule);
-	e->edges++;
-}
-
-static void emit_export(struct emitted *e, text *out, const struct scheme *s,
-                        const char *baseline, const char *work, const char *folder,
-                        const char *published, const struct stamp_names *stamps)
-{
-	const struct catalog_baseline *b = s->baseline;
-	const char *file = scheme_file_name(s);
-	text_printf(out, "build %s/layer-sensitivity/%s_files.json: export | %s/slice.json "
-	            "%s/quantize.json %s/amax.json %s/%s_quant_manifest.json %s %s"
-	            TOOL("export") RUNS("export") " |@ %s/verify.json\n", folder, file, work,
-	            baseline, baseline, baseline, b->file_name, stamps->texts, published,
-	            work);
-	text_printf(out, "  slice = %s\n  ranked = %s/%s_quant_manifest.json\n"
-	            "  amax = %s/amax.json\n  quantized = %s/quantize.json\n  scheme = %s\n"
-	            "  file_name = %s\n  profile = %s\n  folder = %s\n  numerics = %s\n"
-	            "  model = ", work, baseline, b->file_name, baseline,
-	            baseline, s->name, file, b->profile, folder, b->numerics);
-	add_word(out, b->model->path);
-	text_printf(out, "\nbuild %s/verify.json: verify | %s/layer-sensitivity/%s_files.json %s"
-	            TOOL("verify") RUNS("verify") "\n  folder = %s\n  scheme = %s\n  model = ",
-	            work, folder, file, stamps->weights, folder, s->name);
-	add_word(out, b->model->path);
-	text_printf(out, "\nbuild %s: phony %s/layer-sensitivity/%s_files.json "
-	            "|| $o/bin/generate\n", s->name,
-	            folder, file);
-	e->edges += 2;
-}
-
-static void emit_scheme(struct emitted *e, text *out, const struct scheme *s,
-                        const struct tree_settings *settings)
-{
-	char baseline[PATH_BYTES], work[PATH_BYTES], folder[PATH_BYTES], published[PATH_BYTES];
-	struct stamp_names stamps;
-	const char *model = s->baseline->model->name;
-	name_stamps(&stamps, s->baseline, settings->out);
-	baseline_folder(baseline, s->baseline, settings->out);
-	snprintf(work, sizeof work, "%s/work/%s/schemes/%s", settings->out, model, s->name);
-	snprintf(folder, sizeof folder, "%s/models/%s/quantized/%s", settings->out, model,
-	         s->name);
-	emit_slice(e, out, s, baseline, work, settings->out);
-	if (!baseline_exportable(s->baseline)) {
-		text_printf(out, "build %s: phony %s/slice.json\n", s->name, work);
-		return;
-	}
-	snprintf(published, sizeof published, "%s/stamps/published/%s", settings->out, s->name);
-	add_scan(e, "published", published, folder, scheme_file_name(s));
-	emit_export(e, out, s, baseline, work, folder, published, &stamps);
-}
-
-static bool has_checkpoints(const struct catalog *c, const struct catalog_model *model)
-{
-	for (int i = 0; i < c->scheme_count; i++)
-		if (c->schemes[i].baseline->model == model &&
-		    baseline_exportable(c->schemes[i].baseline))
-			return true;
-	return false;
-}
-
-/* One comparison of all schemes of a model that share a folder. */
-static void emit_diversity(struct emitted *e, text *out, const struct plan *plan,
-                           const char *tree)
-{
-	const struct catalog *c = plan->catalog;
-	for (int m = 0; m < c->model_count; m++) {
-		const char *model = c->models[m].name;
-		text inputs = { 0 };
-		for (int i = 0; i < c->scheme_count; i++)
-			if (c->schemes[i].baseline->model == &c->models[m] &&
-			    baseline_exportable(c->schemes[i].baseline))
-				text_printf(&inputs, " $\n  %s/models/%s/quantized/%s/layer-sensitivity/"
-				            "%s_files.json", tree, model, c->schemes[i].name,
-				            scheme_file_name(&c->schemes[i]));
-		if (inputs.length) {
-			text_printf(out, "build %s/models/%s/quantized/scheme-diversity.json: "
-			            "diversity%s |" TOOL("diversity") RUNS("diversity") "\n", tree,
-			            model, inputs.data);
-			text_printf(out, "build diversity_%s: phony %s/models/%s/quantized/"
-			            "scheme-diversity.json\n", model, tree, model);
-			e->edges++;
-		}
-		out->failed |= inputs.failed;
-		text_free(&inputs);
-	}
-}
+/* ---- targets ---- */
 
 static void emit_pareto_target(text *out, const struct plan *plan, const char *tree)
 {
@@ -509,6 +369,21 @@ static void emit_looks(text *out, const struct plan *plan,
 	text_free(&everything);
 }
 
+static bool fail_taken(const struct catalog *c, const char *name, error *err)
+{
+	return fail(err, EXIT_BAD_INPUT, "%s: schemes.%s: the name is that of another target; "
+	            "expected another one", c->doc.name, name);
+}
+
+/* Whether a name is "<scheme>_<profile>". */
+static bool is_in_profile(const char *name, const char *scheme)
+{
+	size_t length = strlen(scheme);
+	enum profile unused;
+	return strncmp(name, scheme, length) == 0 && name[length] == '_' &&
+	       profile_from_name(name + length + 1, &unused);
+}
+
 /* Schemes are targets beside these. */
 static bool check_names(const struct catalog *c, error *err)
 {
@@ -517,9 +392,11 @@ static bool check_names(const struct catalog *c, error *err)
 	for (int i = 0; i < c->scheme_count; i++)
 		for (int k = 0; taken[k]; k++)
 			if (strcmp(c->schemes[i].name, taken[k]) == 0)
-				return fail(err, EXIT_BAD_INPUT, "%s: schemes.%s: the name is that of "
-				            "another target; expected another one", c->doc.name,
-				            taken[k]);
+				return fail_taken(c, taken[k], err);
+	for (int i = 0; i < c->scheme_count; i++)
+		for (int k = 0; k < c->scheme_count; k++)
+			if (is_in_profile(c->schemes[i].name, c->schemes[k].name))
+				return fail_taken(c, c->schemes[i].name, err);
 	return true;
 }
 
@@ -548,9 +425,7 @@ bool emit_data(struct emitted *e, text *edges, const struct plan *plan,
 		if (baseline_exportable(p->catalog))
 			emit_quantize(e, edges, folder, p->catalog, &names, settings->out);
 	}
-	for (int i = 0; i < c->scheme_count; i++)
-		emit_scheme(e, edges, &c->schemes[i], settings);
-	emit_diversity(e, edges, plan, settings->out);
+	emit_schemes(e, edges, plan, settings->out);
 	emit_defaults(edges, c, settings->out);
 	if (!emit_artifacts(&e->artifacts, plan, settings->workers, err) ||
 	    !emit_report(e, edges, plan, settings, err))

@@ -1,9 +1,9 @@
-/* What the two halves of the emitter share: programs (emit_programs.c) and data
- * (emit_data.c). */
+/* What the files of the emitter share. */
 #ifndef QUERN_GRAPH_EMIT_INTERNAL_H
 #define QUERN_GRAPH_EMIT_INTERNAL_H
 
 #include "lib/base/file.h"
+#include "lib/checkpoint/profile.h"
 #include "lib/graph/emit.h"
 
 /* Appends the edges that compile and link everything. */
@@ -12,6 +12,9 @@ bool emit_programs(text *out, const struct tree_settings *settings, error *err);
 /* Appends the edges of all baselines and schemes, and the scan list with them. */
 bool emit_data(struct emitted *e, text *edges, const struct plan *plan,
                const struct tree_settings *settings, error *err);
+
+/* Appends the edges of schemes: slice, every profile's export and verify, diversity. */
+void emit_schemes(struct emitted *e, text *out, const struct plan *plan, const char *tree);
 
 /* artifacts.list, but for the number of workers the same on every machine. */
 bool emit_artifacts(text *out, const struct plan *plan, int64_t workers, error *err);
@@ -37,6 +40,8 @@ void add_option(text *out, const char *name, const char *value); /* " --name wor
 void add_format_arguments(text *out, const struct catalog_baseline *b,
                           const struct catalog_format *f);
 
+void add_glob_options(text *out, const char *option, const struct globs *globs);
+
 /* A line of the scan list, once: fields separated by tabs. `more` is what follows. */
 void add_scan(struct emitted *e, const char *kind, const char *stamp, const char *what,
               const char *more);
@@ -54,5 +59,19 @@ void baseline_folder(char *folder, const struct catalog_baseline *b, const char 
 
 /* What the manifests of a scheme are called. */
 const char *scheme_file_name(const struct scheme *s);
+
+/* A scheme's checkpoint in one profile. */
+struct checkpoint_names {
+	char target[NAME_BYTES];  /* and folder: the scheme, "_profile" if not its baseline's */
+	char folder[PATH_BYTES];
+	char list[PATH_BYTES];     /* of its files, the last one written */
+	char verified[PATH_BYTES]; /* what verify says of it */
+};
+
+void name_checkpoint(struct checkpoint_names *n, const struct scheme *s, enum profile p,
+                     const char *tree);
+
+/* Whether any scheme of the model becomes a checkpoint. */
+bool has_checkpoints(const struct catalog *c, const struct catalog_model *model);
 
 #endif

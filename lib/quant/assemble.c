@@ -1,49 +1,20 @@
 /* Assembling a checkpoint; see assemble.h.
  *
- * Codes and BF16 weights come from the store by link, one file a group; scales, the
- * index and the configurations are written here. The list of all files with their
- * digests is written last and is what verify starts from. */
+ * Weights come from the store; scales, the index and the configurations are written
+ * here. The list of all files with their digests is written last and is what verify
+ * starts from. */
 #include "lib/quant/assemble.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "lib/artifact/publish.h"
-#include "lib/artifact/store.h"
-#include "lib/base/json_tree.h"
 #include "lib/checkpoint/model_files.h"
 #include "lib/model/linears.h"
-#include "lib/quant/amax_file.h"
+#include "lib/quant/assemble_parts.h"
 #include "lib/quant/model_card.h"
-#include "lib/quant/variants.h"
 
 enum { MAX_TEXT_BYTES = 256 << 20 };
-
-/* An export in the making. */
-struct builder {
-	const struct assembly *a;
-	struct store store;
-	struct baseline baseline;
-	struct coverage coverage;
-	struct variant_set variants;
-	struct amax_table amax;
-	struct model_config config;
-	struct linear_shape *linears;
-	int linear_count;
-	struct module_decision *decisions; /* [linear_count] */
-	json_doc base_config;
-	struct draft draft;
-	struct json_tree files;   /* name -> {sha256, bytes} */
-	struct json_tree index;   /* model.safetensors.index.json */
-	cJSON *weight_map;
-	double total_bytes; /* of tensors */
-	uint64_t written;
-	struct tensor *scales;
-	size_t scale_count;
-	text scale_bytes;
-	arena memory;
-};
 
 static bool load_inputs(struct builder *b, error *err)
 {
@@ -64,8 +35,8 @@ static bool load_inputs(struct builder *b, error *err)
 
 /* ---- files of the draft ---- */
 
-static void record_file(struct builder *b, const char *name, const struct digest *digest,
-                        uint64_t bytes)
+void record_file(struct builder *b, const char *name, const struct digest *digest,
+                 uint64_t bytes)
 {
 	cJSON *entry = tree_object(&b->files, b->files.root, name);
 	tree_text(&b->files, entry, "sha256", digest->hex);
@@ -84,7 +55,7 @@ static bool add_bytes(struct builder *b, const char *name, const void *data, siz
 	return true;
 }
 
-static bool add_text(struct builder *b, const char *name, const text *content, error *err)
+bool add_text(struct builder *b, const char *name, const text *content, error *err)
 {
 	return add_bytes(b, name, content->data ? content->data : "", content->length, err);
 }
@@ -98,136 +69,6 @@ static bool add_copy(struct builder *b, const char *name, const char *path, erro
 	bool ok = add_bytes(b, name, data, size, err);
 	free(data);
 	return ok;
-}
-
-/* Links an object and enters its tensors into the index. */
-static bool add_weights(struct builder *b, const char *name, const struct output *object,
-                        error *err)
-{
-	char path[PATH_BYTES];
-	struct safetensors file;
-	if (!store_object_path(&b->store, &object->digest, path, err) ||
-	    !safetensors_open(&file, path, err))
-		return false;
-	for (size_t i = 0; i < file.count; i++) {
-		tree_text(&b->index, b->weight_map, file.tensors[i].name, name);
-		b->total_bytes += (double)file.tensors[i].bytes;
-	}
-	safetensors_close(&file);
-	record_file(b, name, &object->digest, object->bytes);
-	return draft_link(&b->draft, path, name, LINK_ANY, err);
-}
-
-/* ---- scales ---- */
-
-static bool add_scale(struct builder *b, const char *linear, const char *suffix, float scale,
-                      error *err)
-{
-	struct tensor *t = &b->scales[b->scale_count++];
-	char hub[NAME_BYTES];
-	uint32_t bits;
-	name_to_hub(linear, hub);
-	*t = (struct tensor){ .dtype = profile_scale_dtype(b->a->profile),
-		.rank = profile_scale_rank(b->a->profile), .shape = { 1 }, .elements = 1 };
-	t->bytes = dtype_bytes(t->dtype);
-	t->name = arena_printf(&b->memory, err, "%s.%s", hub, suffix);
-	memcpy(&bits, &scale, sizeof bits);
-	if (t->dtype == DTYPE_BF16) {
-		uint16_t upper = (uint16_t)(bits >> 16);
-		if (bits & 0xFFFF)
-			return fail(err, EXIT_BAD_INPUT,
-			            "%s: %s: the %s profile needs scales exact in BF16, found %.9g "
-			            "(use numerics quern or another profile)", b->a->scheme, t->name,
-			            profile_name(b->a->profile), (double)scale);
-		text_add(&b->scale_bytes, (const char *)&upper, sizeof upper);
-	} else {
-		text_add(&b->scale_bytes, (const char *)&bits, sizeof bits);
-	}
-	return t->name != NULL;
-}
-
-static int find_shape(const struct builder *b, const char *name)
-{
-	for (int i = 0; i < b->linear_count; i++)
-		if (strcmp(b->linears[i].name, name) == 0)
-			return i;
-	return -1;
-}
-
-/* Both scales of every member; all members of a group see the same input. */
-static bool add_group_scales(struct builder *b, const struct variant_pair *pair, error *err)
-{
-	for (int m = 0; m < pair->member_count; m++) {
-		int linear = find_shape(b, pair->members[m]);
-		if (linear < 0 || b->amax.amax[linear] < 0)
-			return fail(err, EXIT_BAD_INPUT, "%s: expected a calibrated amax of %s",
-			            b->a->amax, pair->members[m]);
-		b->decisions[linear].quantised = true;
-		float input = fp8_shipped_input_scale(b->a->numerics, b->amax.amax[linear]);
-		if (!add_scale(b, pair->members[m], "weight_scale", pair->weight_scales[m], err) ||
-		    !add_scale(b, pair->members[m], "input_scale", input, err))
-			return false;
-	}
-	return true;
-}
-
-static bool write_scales(struct builder *b, error *err)
-{
-	static const char name[] = "scales.safetensors";
-	text file = { 0 };
-	if (b->scale_count == 0)
-		return true;
-	bool ok = safetensors_header(b->scales, b->scale_count, &file, err);
-	text_add(&file, b->scale_bytes.data, b->scale_bytes.length);
-	ok = ok && text_ok(&b->scale_bytes, err) && text_ok(&file, err) &&
-	     add_text(b, name, &file, err);
-	for (size_t i = 0; ok && i < b->scale_count; i++) {
-		tree_text(&b->index, b->weight_map, b->scales[i].name, name);
-		b->total_bytes += (double)b->scales[i].bytes;
-	}
-	text_free(&file);
-	return ok;
-}
-
-/* ---- weights ---- */
-
-static bool keeps_group(const struct builder *b, const char *group)
-{
-	for (int i = 0; i < b->baseline.count; i++)
-		if (strcmp(b->baseline.groups[i].name, group) == 0)
-			return b->coverage.keeps[i];
-	return false;
-}
-
-static bool add_group(struct builder *b, const struct variant_pair *pair, error *err)
-{
-	bool keeps = keeps_group(b, pair->group);
-	char name[NAME_BYTES + 32];
-	int stem = (int)(strlen(pair->group) - strlen(".quant_recipe"));
-	if (keeps && !pair->quantised.bytes)
-		return fail(err, EXIT_BAD_INPUT, "%s: expected codes of %s, found none",
-		            b->a->quantized, pair->group);
-	snprintf(name, sizeof name, "%.*s.%s.safetensors", stem, pair->group,
-	         keeps ? "fp8" : "plain");
-	return add_weights(b, name, keeps ? &pair->quantised : &pair->plain, err) &&
-	       (!keeps || add_group_scales(b, pair, err));
-}
-
-static bool add_all_weights(struct builder *b, error *err)
-{
-	b->decisions = arena_alloc(&b->memory, (size_t)b->linear_count, sizeof *b->decisions,
-	                           err);
-	b->scales = arena_alloc(&b->memory, 2 * (size_t)b->linear_count, sizeof *b->scales,
-	                        err);
-	if (!b->decisions || !b->scales)
-		return false;
-	for (int i = 0; i < b->linear_count; i++)
-		b->decisions[i].name = b->linears[i].name;
-	for (int i = 0; i < b->variants.count; i++)
-		if (!add_group(b, &b->variants.pairs[i], err))
-			return false;
-	return add_weights(b, "rest.safetensors", &b->variants.rest, err) &&
-	       write_scales(b, err);
 }
 
 static bool write_index(struct builder *b, error *err)
@@ -248,10 +89,11 @@ static bool write_configs(struct builder *b, error *err)
 	text config = { 0 }, quant = { 0 };
 	bool ok = print_config(b->a->profile, &b->base_config, b->decisions, b->linear_count,
 	                       &config, err) &&
-	          print_hf_quant_config(b->a->profile, b->decisions, b->linear_count, &quant,
-	                                err) &&
-	          add_text(b, "config.json", &config, err) &&
-	          add_text(b, "hf_quant_config.json", &quant, err);
+	          add_text(b, "config.json", &config, err);
+	if (ok && profile_is_quantised(b->a->profile))
+		ok = print_hf_quant_config(b->a->profile, b->decisions, b->linear_count, &quant,
+		                           err) &&
+		     add_text(b, "hf_quant_config.json", &quant, err);
 	text_free(&config);
 	text_free(&quant);
 	return ok;
@@ -314,7 +156,7 @@ static bool write_card(struct builder *b, error *err)
 {
 	text card = { 0 };
 	const struct card_facts facts = { .scheme = b->a->scheme,
-		.profile = profile_name(b->a->profile), .baseline = &b->baseline,
+		.profile = b->a->profile, .baseline = &b->baseline,
 		.coverage = &b->coverage, .model = b->a->model };
 	bool ok = print_model_card(&facts, &card, err) && add_text(b, "README.md", &card, err);
 	text_free(&card);
@@ -338,7 +180,7 @@ static bool fill_draft(struct builder *b, error *err)
 	b->index = tree_new();
 	tree_object(&b->index, b->index.root, "metadata");
 	b->weight_map = tree_object(&b->index, b->index.root, "weight_map");
-	return add_all_weights(b, err) && write_index(b, err) && write_configs(b, err) &&
+	return choose_weights(b, err) && lay_out_weights(b, err) && write_index(b, err) && write_configs(b, err) &&
 	       copy_texts(b, err) && copy_manifests(b, err) && write_card(b, err) &&
 	       write_file_list(b, err);
 }
@@ -347,6 +189,7 @@ static void free_builder(struct builder *b)
 {
 	tree_free(&b->files);
 	tree_free(&b->index);
+	close_pieces(b);
 	text_free(&b->scale_bytes);
 	json_free(&b->base_config);
 	amax_free(&b->amax);

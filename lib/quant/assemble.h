@@ -7,11 +7,22 @@
 #include "lib/quant/numerics.h"
 #include "lib/quant/slice.h"
 
+/* How the weights lie in the folder. LAYOUT_LINKED: a file a group, linked from the
+ * store, and one small file of all scales: next to nothing is written, and schemes share
+ * what they have in common. LAYOUT_PACKED: shards named like those of any checkpoint, of
+ * at most SHARD_BYTES, for uploading. */
+enum layout { LAYOUT_LINKED, LAYOUT_PACKED, LAYOUT_COUNT };
+
+static const uint64_t SHARD_BYTES = 5000000000;
+
+const char *layout_name(enum layout l); /* "linked", "packed" */
+bool layout_from_name(const char *name, enum layout *out);
+
 /* Everything an export is made from; paths of files unless said otherwise. */
 struct assembly {
 	const char *model;     /* the base checkpoint's folder */
 	const char *tree;      /* with the store */
-	const char *scheme;    /* name of the scheme and of its folder */
+	const char *scheme;    /* name of the scheme */
 	const char *file_name; /* what its manifests are called */
 	const char *baseline;  /* quant manifest of the baseline it is cut from */
 	const char *slice;     /* folder with slice.json and manifest.json */
@@ -19,6 +30,8 @@ struct assembly {
 	const char *out; /* the folder to publish */
 	enum profile profile;
 	enum numerics numerics;
+	enum layout layout;
+	uint64_t shard_bytes; /* of LAYOUT_PACKED; a tensor that is larger has its own */
 };
 
 /* What was published, for a line to a person. */
@@ -29,7 +42,7 @@ struct assembled {
 	bool stand_in;
 };
 
-/* Publishes the folder whole or not at all. */
+/* Publishes the folder whole or not at all. Memory is bounded, whatever the model. */
 bool assemble_checkpoint(const struct assembly *a, struct assembled *done, error *err);
 
 /* The files that belong to a scheme's layer-sensitivity folder. */

@@ -257,13 +257,14 @@ static bool read_baseline(struct catalog *c, const cJSON *e, struct catalog_base
                           error *err)
 {
 	static const char *const fields[] = { "file_name", "model", "calibration", "formats",
-		"method", "numerics", "shared_scales", "profile", "score_samples", "publish",
-		"import", NULL };
+		"method", "numerics", "shared_scales", "profile", "layout", "score_samples",
+		"publish", "import", NULL };
 	static const char *const methods[] = { "gradient", "kl_div", NULL };
 	static const char *const numerics[] = { "quern", "modelopt", NULL };
-	static const char *const profiles[] = { "universal", "modelopt", NULL };
+	static const char *const profiles[] = { "universal", "modelopt", "bf16", NULL };
+	static const char *const layouts[] = { "linked", "packed", NULL };
 	*b = (struct catalog_baseline){ .name = e->string, .file_name = e->string,
-		.method = "gradient", .numerics = "quern", .profile = "universal",
+		.method = "gradient", .numerics = "quern", .profile = "universal", .layout = "linked",
 		.shared_scales = true, .publish = true };
 	if (!check_name(c, e, e->string, err) || !json_only_fields(&c->doc, e, fields, err))
 		return false;
@@ -279,6 +280,7 @@ static bool read_baseline(struct catalog *c, const cJSON *e, struct catalog_base
 	       read_word(c, e, "method", methods, &b->method, err) &&
 	       read_word(c, e, "numerics", numerics, &b->numerics, err) &&
 	       read_word(c, e, "profile", profiles, &b->profile, err) &&
+	       read_word(c, e, "layout", layouts, &b->layout, err) &&
 	       json_boolean_or(&c->doc, e, "shared_scales", &b->shared_scales, err) &&
 	       json_integer_or(&c->doc, e, "score_samples", 1, MANY, &b->score_samples, err) &&
 	       json_boolean_or(&c->doc, e, "publish", &b->publish, err) &&

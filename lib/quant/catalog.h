@@ -60,7 +60,8 @@ struct catalog_baseline {
 	int format_count;
 	const char *method; /* "gradient" or "kl_div" */
 	const char *numerics;
-	const char *profile;
+	const char *profile; /* of its schemes' own targets; others are beside them */
+	const char *layout;  /* of all their checkpoints */
 	bool shared_scales; /* one weight scale per group */
 	int64_t score_samples; /* the calibration's, or fewer if it says so itself */
 	const char *import; /* a quant manifest whose scores stand in for own ones, or NULL */

@@ -1,5 +1,6 @@
-/* Comparing published checkpoints by the digests of their groups' files; see
- * diversity.h. Verification holds those digests against the bytes. */
+/* Comparing published checkpoints by the digests of their groups' files, which
+ * verification holds against the bytes; or, where one of them is packed into shards, by
+ * digests of the weights themselves. See diversity.h. */
 #include "lib/quant/diversity.h"
 
 #include <stdio.h>
@@ -12,23 +13,29 @@
 #include "lib/base/json_tree.h"
 #include "lib/checkpoint/names.h"
 #include "lib/quant/assemble.h"
+#include "lib/quant/group_digests.h"
 
 enum { MAX_JSON_BYTES = 64 << 20 };
 
-/* One checkpoint: for each of its group files, the digest, and whether the coverage
- * selects the group. */
+/* One checkpoint: for each of its groups the digest, and whether the coverage selects
+ * it. */
 struct member {
 	json_doc list, coverage;
 	const char *scheme;
+	struct group_digest *groups;
+	int group_count;
 	int selected;
+	arena memory;
 };
 
-/* A group file is called <module>.fp8.safetensors or <module>.plain.safetensors. */
+/* A group file is called <module>.fp8.safetensors, ... .plain.safetensors or ...
+ * .bf16.safetensors. */
 static size_t module_length(const char *file)
 {
-	static const char *const endings[] = { ".fp8.safetensors", ".plain.safetensors" };
+	static const char *const endings[] = { ".fp8.safetensors", ".plain.safetensors",
+		".bf16.safetensors" };
 	size_t length = strlen(file);
-	for (int i = 0; i < 2; i++) {
+	for (size_t i = 0; i < sizeof endings / sizeof endings[0]; i++) {
 		size_t tail = strlen(endings[i]);
 		if (length > tail && strcmp(file + length - tail, endings[i]) == 0)
 			return length - tail;
@@ -51,10 +58,54 @@ static bool load_member(struct member *m, const char *list, error *err)
 	       json_text(&m->coverage, m->coverage.root, "scheme_name", &m->scheme, err);
 }
 
-static bool selects(const struct member *m, const char *module, size_t length)
+/* The groups by their files; none when the weights are in shards. */
+static bool list_group_files(struct member *m, error *err)
+{
+	int most = cJSON_GetArraySize(m->list.root);
+	m->groups = arena_alloc(&m->memory, (size_t)most, sizeof *m->groups, err);
+	for (const cJSON *f = m->groups ? m->list.root->child : NULL; f; f = f->next) {
+		size_t length = module_length(f->string);
+		const char *sha256;
+		if (!length)
+			continue;
+		struct group_digest *group = &m->groups[m->group_count++];
+		group->module = arena_text(&m->memory, f->string, length, err);
+		if (!group->module || !json_text(&m->list, f, "sha256", &sha256, err))
+			return false;
+		if (!digest_parse(sha256, strlen(sha256), &group->digest))
+			return json_fail(&m->list, f, err, "expected a SHA-256");
+	}
+	return m->groups != NULL;
+}
+
+static bool read_groups(struct member *m, error *err)
+{
+	char folder[PATH_BYTES];
+	const char *path = m->list.name, *at = strstr(path, "/" SENSITIVITY_FOLDER "/");
+	snprintf(folder, sizeof folder, "%.*s", at ? (int)(at - path) : 1, at ? path : ".");
+	return digest_groups(folder, &m->memory, &m->groups, &m->group_count, err);
+}
+
+/* One packed checkpoint makes all be read: only digests of the same thing compare. */
+static bool find_groups(struct member *members, int count, error *err)
+{
+	bool packed = false;
+	for (int i = 0; i < count; i++) {
+		if (!list_group_files(&members[i], err))
+			return false;
+		packed |= members[i].group_count == 0;
+	}
+	for (int i = 0; packed && i < count; i++)
+		if (!read_groups(&members[i], err))
+			return false;
+	return true;
+}
+
+static bool selects(const struct member *m, const char *module)
 {
 	const cJSON *names = cJSON_GetObjectItemCaseSensitive(m->coverage.root,
 	                                                      "selected_layers");
+	size_t length = strlen(module);
 	for (const cJSON *name = names ? names->child : NULL; name; name = name->next)
 		if (cJSON_IsString(name) && strncmp(name->valuestring, module, length) == 0 &&
 		    strcmp(name->valuestring + length, ".quant_recipe") == 0)
@@ -62,15 +113,12 @@ static bool selects(const struct member *m, const char *module, size_t length)
 	return false;
 }
 
-/* The digest of the group's file in m, or NULL. */
-static const char *group_digest(const struct member *m, const char *module, size_t length)
+/* The digest of the group in m, or NULL. */
+static const char *group_digest(const struct member *m, const char *module)
 {
-	for (const cJSON *file = m->list.root->child; file; file = file->next)
-		if (module_length(file->string) == length &&
-		    strncmp(file->string, module, length) == 0) {
-			const cJSON *digest = cJSON_GetObjectItemCaseSensitive(file, "sha256");
-			return cJSON_IsString(digest) ? digest->valuestring : NULL;
-		}
+	for (int g = 0; g < m->group_count; g++)
+		if (strcmp(m->groups[g].module, module) == 0)
+			return m->groups[g].digest.hex;
 	return NULL;
 }
 
@@ -80,15 +128,14 @@ struct table {
 	int groups, members;
 	const char **digests; /* [member][group] */
 	bool *selected;       /* [member][group] */
-	const char **names;   /* [group], not NUL-terminated at the module's end */
+	const char **names;   /* [group] */
 	arena memory;
 };
 
 static bool make_table(struct table *t, const struct member *members, int count, error *err)
 {
 	t->members = count;
-	for (const cJSON *f = members[0].list.root->child; f; f = f->next)
-		t->groups += module_length(f->string) > 0;
+	t->groups = members[0].group_count;
 	size_t cells = (size_t)t->groups * (size_t)count;
 	t->names = arena_alloc(&t->memory, (size_t)t->groups, sizeof *t->names, err);
 	t->digests = t->names ? arena_alloc(&t->memory, cells, sizeof *t->digests, err) : NULL;
@@ -96,21 +143,16 @@ static bool make_table(struct table *t, const struct member *members, int count,
 	                         : NULL;
 	if (!t->selected)
 		return false;
-	int g = 0;
-	for (const cJSON *f = members[0].list.root->child; f; f = f->next) {
-		size_t length = module_length(f->string);
-		if (!length)
-			continue;
-		t->names[g] = f->string;
+	for (int g = 0; g < t->groups; g++) {
+		t->names[g] = members[0].groups[g].module;
 		for (int m = 0; m < count; m++) {
 			size_t cell = (size_t)m * (size_t)t->groups + (size_t)g;
-			t->digests[cell] = group_digest(&members[m], f->string, length);
-			t->selected[cell] = selects(&members[m], f->string, length);
+			t->digests[cell] = group_digest(&members[m], t->names[g]);
+			t->selected[cell] = selects(&members[m], t->names[g]);
 			if (!t->digests[cell])
-				return fail(err, EXIT_BAD_INPUT, "%s: expected a file of group %.*s",
-				            members[m].list.name, (int)length, f->string);
+				return fail(err, EXIT_BAD_INPUT, "%s: expected weights of group %s",
+				            members[m].list.name, t->names[g]);
 		}
-		g++;
 	}
 	return true;
 }
@@ -126,9 +168,8 @@ static bool compare_pair(const struct table *t, const struct member *members, in
 		bool does = strcmp(t->digests[left], t->digests[right]) != 0;
 		if (should != does)
 			return fail(err, EXIT_BAD_INPUT,
-			            "%s and %s: group %.*s: expected %s weights, found %s",
-			            members[a].scheme, members[b].scheme,
-			            (int)module_length(t->names[g]), t->names[g],
+			            "%s and %s: group %s: expected %s weights, found %s",
+			            members[a].scheme, members[b].scheme, t->names[g],
 			            should ? "different" : "equal", does ? "different" : "equal");
 		*differing += does;
 	}
@@ -140,7 +181,7 @@ static bool compare_all(struct member *members, int count, text *out, error *err
 	struct table t = { 0 };
 	struct json_tree tree = tree_new();
 	cJSON *schemes = tree_object(&tree, tree.root, "fp8_groups");
-	bool ok = make_table(&t, members, count, err);
+	bool ok = find_groups(members, count, err) && make_table(&t, members, count, err);
 	for (int m = 0; ok && m < count; m++) {
 		for (int g = 0; g < t.groups; g++)
 			members[m].selected += t.selected[(size_t)m * (size_t)t.groups + (size_t)g];
@@ -178,6 +219,7 @@ bool compare_checkpoints(const char *const *lists, int count, text *out, error *
 	for (int i = 0; i < count; i++) {
 		json_free(&members[i].list);
 		json_free(&members[i].coverage);
+		arena_free(&members[i].memory);
 	}
 	free(members);
 	return ok;

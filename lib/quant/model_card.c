@@ -61,6 +61,35 @@ static void add_coverage(text *out, const struct coverage *c)
 	            c->delivered_bits, c->asked_bits);
 }
 
+/* What the profile is, and how each program loads it. */
+static const char *const LOADING[PROFILE_COUNT] = {
+	[PROFILE_UNIVERSAL] =
+		"config.json describes the layers in compressed-tensors' form, "
+		"hf_quant_config.json in ModelOpt's.\n\n"
+		"- transformers (with the compressed-tensors package): "
+		"`Qwen2_5_VLForConditionalGeneration.from_pretrained(FOLDER)`; it computes in BF16\n"
+		"- vLLM: `vllm serve FOLDER`\n"
+		"- SGLang: `python -m sglang.launch_server --model-path FOLDER`\n"
+		"- TensorRT-LLM: `trtllm-serve FOLDER` reads hf_quant_config.json; its Qwen2.5-VL "
+		"keeps the vision tower in BF16.\n",
+	[PROFILE_MODELOPT] =
+		"Both configurations are in ModelOpt's form, scales in F32.\n\n"
+		"- vLLM: `vllm serve FOLDER --quantization modelopt`\n"
+		"- SGLang: `python -m sglang.launch_server --model-path FOLDER --quantization "
+		"modelopt_fp8`\n"
+		"- TensorRT-LLM: `trtllm-serve FOLDER` reads hf_quant_config.json; its Qwen2.5-VL "
+		"keeps the vision tower in BF16.\n"
+		"- transformers does not read this form; use the universal or the bf16 profile.\n",
+	[PROFILE_BF16] =
+		"The dequantised twin: a model like the base, whose weights are the numbers that "
+		"come back of the FP8 codes, rounded to BF16. Activations are not quantised, so it "
+		"shows the error of the weights alone. Whatever loads the base model loads it:\n\n"
+		"- transformers: `Qwen2_5_VLForConditionalGeneration.from_pretrained(FOLDER)`\n"
+		"- vLLM: `vllm serve FOLDER`\n"
+		"- SGLang: `python -m sglang.launch_server --model-path FOLDER`\n"
+		"- TensorRT-LLM: `trtllm-serve FOLDER`\n",
+};
+
 bool print_model_card(const struct card_facts *f, text *out, error *err)
 {
 	text_puts(out, "---\n");
@@ -72,26 +101,8 @@ bool print_model_card(const struct card_facts *f, text *out, error *err)
 	            f->scheme);
 	add_origin(out, f);
 	add_coverage(out, f->coverage);
-	text_printf(out, "- Profile: %s\n\n", f->profile);
-	text_puts(out, "## Loading\n\n");
-	if (strcmp(f->profile, "universal") == 0)
-		text_puts(out, "config.json describes the layers in compressed-tensors' form, "
-		          "hf_quant_config.json in ModelOpt's.\n\n"
-		          "- transformers (with the compressed-tensors package): "
-		          "`Qwen2_5_VLForConditionalGeneration.from_pretrained(FOLDER)`; it computes "
-		          "in BF16\n"
-		          "- vLLM: `vllm serve FOLDER`\n"
-		          "- SGLang: `python -m sglang.launch_server --model-path FOLDER`\n"
-		          "- TensorRT-LLM reads hf_quant_config.json; its Qwen2.5-VL keeps the "
-		          "vision tower in BF16.\n");
-	else
-		text_puts(out, "Both configurations are in ModelOpt's form, scales in F32.\n\n"
-		          "- vLLM: `vllm serve FOLDER --quantization modelopt`\n"
-		          "- SGLang: `python -m sglang.launch_server --model-path FOLDER "
-		          "--quantization modelopt_fp8`\n"
-		          "- TensorRT-LLM reads hf_quant_config.json; its Qwen2.5-VL keeps the "
-		          "vision tower in BF16.\n"
-		          "- transformers does not read this form; use the universal profile.\n");
+	text_printf(out, "- Profile: %s\n\n## Loading\n\n%s", profile_name(f->profile),
+	            LOADING[f->profile]);
 	text_puts(out, "\n`layer-sensitivity/` holds the ranking, the coverage and the digest of "
 	          "every file.\n");
 	return text_ok(out, err);

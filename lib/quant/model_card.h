@@ -4,10 +4,12 @@
 
 #include "lib/base/error.h"
 #include "lib/base/text.h"
+#include "lib/checkpoint/profile.h"
 #include "lib/quant/slice.h"
 
 struct card_facts {
-	const char *scheme, *profile;
+	const char *scheme;
+	enum profile profile;
 	const char *model; /* the base checkpoint's folder, for its licence */
 	const struct baseline *baseline;
 	const struct coverage *coverage;

@@ -13,6 +13,7 @@
 #include "lib/checkpoint/model_files.h"
 #include "lib/model/expand.h"
 #include "lib/model/linears.h"
+#include "lib/quant/tensor_object.h"
 
 enum { CHUNK = 1 << 20 }; /* elements in float32 at once */
 
@@ -76,6 +77,11 @@ static const char *chunk_bytes(const struct tensor *t, int64_t first)
 	return (const char *)t->data + (size_t)first * dtype_bytes(t->dtype);
 }
 
+static void forget_chunk(const struct tensor *t, int64_t first)
+{
+	forget_pages(chunk_bytes(t, first), chunk_of(t, first) * dtype_bytes(t->dtype));
+}
+
 static bool tensor_amax(struct maker *m, const struct tensor *t, float *out, error *err)
 {
 	*out = 0;
@@ -88,21 +94,9 @@ static bool tensor_amax(struct maker *m, const struct tensor *t, float *out, err
 		if (!check_amax(seen, what, err))
 			return false;
 		*out = seen > *out ? seen : *out;
+		forget_chunk(t, at);
 	}
 	return true;
-}
-
-static bool write_header(struct object_writer *w, const struct tensor *tensors,
-                         size_t count, error *err)
-{
-	text header = { 0 };
-	bool ok = safetensors_header(tensors, count, &header, err);
-	if (ok)
-		ok = object_write(w, header.data, header.length, err);
-	else
-		object_abandon(w);
-	text_free(&header);
-	return ok;
 }
 
 static bool write_codes(struct maker *m, struct object_writer *w, const struct tensor *t,
@@ -114,6 +108,7 @@ static bool write_codes(struct maker *m, struct object_writer *w, const struct t
 		fp8_encode_weights(m->job->numerics, m->chunk, count, scale, m->codes);
 		if (!object_write(w, m->codes, count, err))
 			return false;
+		forget_chunk(t, at);
 	}
 	return true;
 }
@@ -135,7 +130,7 @@ static bool make_quantised(struct maker *m, struct edge *e, const struct tensor 
 		coded[i].bytes = (size_t)coded[i].elements;
 	}
 	if (!object_begin(&w, &e->store, err) ||
-	    !write_header(&w, coded, (size_t)pair->member_count, err))
+	    !object_write_header(&w, coded, (size_t)pair->member_count, err))
 		return false;
 	for (int i = 0; i < pair->member_count; i++) {
 		float amax_used = m->job->shared_scales ? largest : each[i];
@@ -146,21 +141,17 @@ static bool make_quantised(struct maker *m, struct edge *e, const struct tensor 
 	return object_commit(&w, &pair->quantised, err);
 }
 
-/* A file with these tensors as they are. */
 static bool write_plain(struct edge *e, const struct tensor *const *tensors, size_t count,
                         struct output *out, error *err)
 {
-	struct object_writer w;
 	struct tensor *copies = calloc(count + 1, sizeof *copies);
 	if (!copies)
 		return fail_memory(err, "a header", count * sizeof *copies);
 	for (size_t i = 0; i < count; i++)
 		copies[i] = *tensors[i];
-	bool ok = object_begin(&w, &e->store, err) && write_header(&w, copies, count, err);
-	for (size_t i = 0; ok && i < count; i++)
-		ok = object_write(&w, tensors[i]->data, tensors[i]->bytes, err);
+	bool ok = store_tensors(&e->store, copies, count, out, err);
 	free(copies);
-	return ok && object_commit(&w, out, err);
+	return ok;
 }
 
 /* The scales are a small output of the group's result, so that a hit needs no

@@ -8,32 +8,14 @@
 
 #include "kernels/fp8.h"
 #include "lib/base/file.h"
-#include "lib/checkpoint/consumers.h"
-#include "lib/checkpoint/safetensors.h"
 #include "lib/model/expand.h"
 #include "lib/model/linears.h"
 #include "lib/quant/assemble.h"
 #include "lib/quant/slice.h"
 #include "lib/quant/verify_files.h"
+#include "lib/quant/verify_parts.h"
 
-enum { MAX_JSON_BYTES = 256 << 20, CHUNK = 1 << 18 };
-
-struct verifier {
-	const char *folder;
-	json_doc list, manifest, config, hf_quant;
-	const char *manifest_name; /* of the scheme itself, from the list */
-	struct checkpoint base, published;
-	struct model_config model;
-	struct linear_shape *linears;
-	int linear_count;
-	struct group_list groups;
-	bool *fp8;     /* [linear]: what the published tensors are */
-	bool modelopt; /* numerics of the manifest */
-	enum profile profile;
-	float *chunk; /* [CHUNK] */
-	struct verified *done;
-	arena memory;
-};
+enum { MAX_JSON_BYTES = 256 << 20 };
 
 static bool load_json(const struct verifier *v, const char *name, json_doc *doc, error *err)
 {
@@ -58,36 +40,53 @@ static bool load_manifest(struct verifier *v, error *err)
 		return false;
 	const cJSON *provenance = cJSON_GetObjectItemCaseSensitive(v->manifest.root,
 	                                                           "provenance");
-	const char *numerics = "quern";
+	const char *numerics = "quern", *scales = "group";
 	if (provenance &&
-	    !json_text_or(&v->manifest, provenance, "numerics", &numerics, err))
+	    !(json_text_or(&v->manifest, provenance, "numerics", &numerics, err) &&
+	      json_text_or(&v->manifest, provenance, "weight_scales", &scales, err)))
 		return false;
-	v->modelopt = strcmp(numerics, "modelopt") == 0;
-	return true;
+	v->shared_scales = strcmp(scales, "group") == 0;
+	return numerics_from_name(numerics, &v->numerics) ||
+	       json_fail(&v->manifest, provenance, err, "unknown numerics \"%s\"", numerics);
+}
+
+/* By the files alone: without a quantization config it can only be the bf16 profile,
+ * which then has none in the other file either. */
+static bool find_profile(struct verifier *v, error *err)
+{
+	const char *method, *field = "quantization_config";
+	char path[PATH_BYTES];
+	if (cJSON_HasObjectItem(v->config.root, field)) {
+		const cJSON *block = json_object(&v->config, v->config.root, field, err);
+		if (!block || !json_text(&v->config, block, "quant_method", &method, err))
+			return false;
+		v->profile = strcmp(method, "modelopt") == 0 ? PROFILE_MODELOPT
+		                                             : PROFILE_UNIVERSAL;
+		return load_json(v, "hf_quant_config.json", &v->hf_quant, err);
+	}
+	v->profile = PROFILE_BF16;
+	return join_path(path, sizeof path, v->folder, "hf_quant_config.json", err) &&
+	       (!file_exists(path) ||
+	        fail(err, EXIT_BAD_INPUT, "%s: expected no such file beside a config.json "
+	             "without quantization_config", path));
 }
 
 static bool load_all(struct verifier *v, const char *model, error *err)
 {
-	const char *method;
-	v->chunk = malloc(CHUNK * sizeof(float));
+	v->chunk = malloc(VERIFY_CHUNK * sizeof(float));
 	if (!v->chunk)
-		return fail_memory(err, "a chunk of weights", CHUNK * sizeof(float));
+		return fail_memory(err, "a chunk of weights", VERIFY_CHUNK * sizeof(float));
 	if (!load_manifest(v, err) || !load_json(v, "config.json", &v->config, err) ||
-	    !load_json(v, "hf_quant_config.json", &v->hf_quant, err) ||
-	    !checkpoint_open(&v->base, model, err) ||
+	    !find_profile(v, err) || !checkpoint_open(&v->base, model, err) ||
 	    !checkpoint_open(&v->published, v->folder, err) ||
 	    !model_config_load(&v->model, v->folder, err) ||
 	    !list_linears(&v->model, &v->memory, &v->linears, &v->linear_count, err) ||
 	    !make_groups(v->linears, v->linear_count, NULL, 0, &v->memory, &v->groups, err))
 		return false;
 	v->fp8 = arena_alloc(&v->memory, (size_t)v->linear_count, sizeof *v->fp8, err);
-	const cJSON *quantization = json_object(&v->config, v->config.root,
-	                                        "quantization_config", err);
-	if (!v->fp8 || !quantization ||
-	    !json_text(&v->config, quantization, "quant_method", &method, err))
-		return false;
-	v->profile = strcmp(method, "modelopt") == 0 ? PROFILE_MODELOPT : PROFILE_UNIVERSAL;
-	return true;
+	v->twin_scales = arena_alloc(&v->memory, (size_t)v->linear_count,
+	                             sizeof *v->twin_scales, err);
+	return v->fp8 && v->twin_scales;
 }
 
 /* ---- tensors ---- */
@@ -124,10 +123,10 @@ static bool read_scale(const struct verifier *v, const char *module, const char 
 static bool verify_codes(const struct verifier *v, const struct tensor *codes,
                          const struct tensor *base, float scale, error *err)
 {
-	float steps = v->modelopt ? 1.0f : 0.5f;
-	for (int64_t at = 0; at < base->elements; at += CHUNK) {
+	float steps = v->numerics == NUMERICS_MODELOPT ? 1.0f : 0.5f;
+	for (int64_t at = 0; at < base->elements; at += VERIFY_CHUNK) {
 		int64_t left = base->elements - at;
-		size_t count = (size_t)(left < CHUNK ? left : CHUNK);
+		size_t count = (size_t)(left < VERIFY_CHUNK ? left : VERIFY_CHUNK);
 		expand_values(v->chunk, base->dtype,
 		              (const char *)base->data + (size_t)at * dtype_bytes(base->dtype),
 		              count);
@@ -139,6 +138,9 @@ static bool verify_codes(const struct verifier *v, const struct tensor *codes,
 			            "(%g)", codes->file, codes->name, (long long)at + (long long)far,
 			            (double)steps, (double)v->chunk[far], piece[far],
 			            (double)(fp8_to_float(piece[far]) * scale));
+		forget_pages(piece, count);
+		forget_pages((const char *)base->data + (size_t)at * dtype_bytes(base->dtype),
+		             count * dtype_bytes(base->dtype));
 	}
 	return true;
 }
@@ -157,8 +159,26 @@ static bool verify_fp8(struct verifier *v, int linear, const struct tensor *t,
 	       verify_codes(v, t, base, weight_scale, err);
 }
 
-/* The linear whose weight this tensor is, or -1. */
-static int linear_of(const struct verifier *v, const char *tensor)
+bool manifest_quantises(const struct verifier *v, int linear)
+{
+	const cJSON *layers = cJSON_GetObjectItemCaseSensitive(v->manifest.root, "layers");
+	const cJSON *layer = cJSON_GetObjectItemCaseSensitive(layers, v->linears[linear].name);
+	return cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(layer, "quantized"));
+}
+
+const struct tensor *base_weight(const struct verifier *v, int linear, error *err)
+{
+	char hub[NAME_BYTES], name[NAME_BYTES + 8];
+	name_to_hub(v->linears[linear].name, hub);
+	snprintf(name, sizeof name, "%s.weight", hub);
+	const struct tensor *t = checkpoint_find(&v->base, name);
+	if (!t)
+		fail(err, EXIT_BAD_INPUT, "%s: expected tensor %s, found none", v->base.folder,
+		     name);
+	return t;
+}
+
+int linear_of_tensor(const struct verifier *v, const char *tensor)
 {
 	char module[NAME_BYTES];
 	size_t length = strlen(tensor), suffix = strlen(".weight");
@@ -173,6 +193,21 @@ static int linear_of(const struct verifier *v, const char *tensor)
 	return -1;
 }
 
+/* Through both mappings at once, without keeping them. */
+static bool same_bytes(const struct tensor *a, const struct tensor *b)
+{
+	enum { AT_ONCE = 1 << 20 };
+	const char *x = a->data, *y = b->data;
+	bool same = a->bytes == b->bytes;
+	for (size_t at = 0; same && at < a->bytes; at += AT_ONCE) {
+		size_t some = a->bytes - at < AT_ONCE ? a->bytes - at : AT_ONCE;
+		same = memcmp(x + at, y + at, some) == 0;
+		forget_pages(x + at, some);
+		forget_pages(y + at, some);
+	}
+	return same;
+}
+
 static bool verify_tensor(struct verifier *v, const struct tensor *base, error *err)
 {
 	const struct tensor *t = checkpoint_find(&v->published, base->name);
@@ -183,28 +218,33 @@ static bool verify_tensor(struct verifier *v, const struct tensor *base, error *
 		return fail(err, EXIT_BAD_INPUT, "%s: %s: expected the base's shape", t->file,
 		            t->name);
 	v->done->tensors++;
-	if (t->dtype == DTYPE_F8_E4M3 && base->dtype != DTYPE_F8_E4M3) {
-		int linear = linear_of(v, t->name);
+	int linear = linear_of_tensor(v, t->name);
+	if (!profile_is_quantised(v->profile) && linear >= 0 && manifest_quantises(v, linear))
+		return verify_twin(v, linear, t, base, err);
+	if (t->dtype == DTYPE_F8_E4M3 && base->dtype != DTYPE_F8_E4M3 &&
+	    profile_is_quantised(v->profile)) {
 		return linear >= 0 ? verify_fp8(v, linear, t, base, err)
 		                   : fail(err, EXIT_BAD_INPUT,
 		                          "%s: %s: expected %s, found F8_E4M3 in a tensor that is "
 		                          "no linear's weight", t->file, t->name,
 		                          dtype_name(base->dtype));
 	}
-	if (t->dtype != base->dtype || memcmp(t->data, base->data, base->bytes) != 0)
+	if (t->dtype != base->dtype || !same_bytes(t, base))
 		return fail(err, EXIT_BAD_INPUT, "%s: %s: expected the base's bytes in %s, found "
 		            "others in %s", t->file, t->name, dtype_name(base->dtype),
 		            dtype_name(t->dtype));
 	return true;
 }
 
-/* Two scales an FP8 linear, and nothing else beside the base's tensors. */
+/* Two scales an FP8 linear, where the profile has any, and nothing else beside the
+ * base's tensors. */
 static bool verify_tensors(struct verifier *v, error *err)
 {
 	for (size_t i = 0; i < v->base.count; i++)
 		if (!verify_tensor(v, v->base.by_name[i], err))
 			return false;
-	size_t expected = v->base.count + 2 * (size_t)v->done->fp8_linears;
+	int scales = profile_is_quantised(v->profile) ? 2 * v->done->fp8_linears : 0;
+	size_t expected = v->base.count + (size_t)scales;
 	for (size_t i = 0; v->published.count != expected && i < v->published.count; i++) {
 		const char *name = v->published.by_name[i]->name;
 		if (checkpoint_find(&v->base, name))
@@ -212,13 +252,13 @@ static bool verify_tensors(struct verifier *v, error *err)
 		const char *dot = strrchr(name, '.');
 		char weight[NAME_BYTES + 8];
 		snprintf(weight, sizeof weight, "%.*s.weight", dot ? (int)(dot - name) : 0, name);
-		int linear = linear_of(v, weight);
-		if (linear < 0 || !v->fp8[linear])
+		int linear = linear_of_tensor(v, weight);
+		if (linear < 0 || !v->fp8[linear] || !scales)
 			return fail(err, EXIT_BAD_INPUT,
 			            "%s: %s: a scale of a layer that is not in FP8, or a stranger",
 			            v->published.by_name[i]->file, name);
 	}
-	v->done->tensors += 2 * v->done->fp8_linears;
+	v->done->tensors += scales;
 	return v->published.count == expected ||
 	       fail(err, EXIT_BAD_INPUT, "%s: expected %zu tensors, found %zu", v->folder,
 	            expected, v->published.count);
@@ -239,7 +279,7 @@ static bool verify_groups(const struct verifier *v, error *err)
 				            "%s: %s and %s are fused when served but differ in precision",
 				            v->folder, v->linears[group->members[0]].name,
 				            v->linears[linear].name);
-			if (!v->fp8[linear] || v->modelopt)
+			if (!v->fp8[linear] || !v->shared_scales || !profile_is_quantised(v->profile))
 				continue;
 			name_to_hub(v->linears[linear].name, hub);
 			if (!read_scale(v, hub, "weight_scale", &scale, err))
@@ -264,7 +304,7 @@ static bool verify_layers(const struct verifier *v, error *err)
 		return false;
 	for (int i = 0; i < v->linear_count; i++) {
 		const cJSON *layer = cJSON_GetObjectItemCaseSensitive(layers, v->linears[i].name);
-		bool says = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(layer, "quantized"));
+		bool says = manifest_quantises(v, i);
 		if (says != v->fp8[i])
 			return json_fail(&v->manifest, layer ? layer : layers, err,
 			                 "%s: the manifest says %s, the tensors say %s",
@@ -335,6 +375,10 @@ static bool must_read(const struct verifier *v, enum consumer c)
 static bool verify_consumers(const struct verifier *v, error *err)
 {
 	struct consumer_rules *rules = NULL;
+	for (int c = 0; c < CONSUMER_COUNT; c++)
+		v->done->lost[c] = -1;
+	if (!profile_is_quantised(v->profile))
+		return true;
 	struct module_decision *decisions = calloc((size_t)v->linear_count, sizeof *decisions);
 	if (!decisions)
 		return fail_memory(err, "the decisions", 0);
@@ -348,8 +392,6 @@ static bool verify_consumers(const struct verifier *v, error *err)
 		else if (must_read(v, (enum consumer)c))
 			ok = fail(err, EXIT_BAD_INPUT, "%s: neither configuration says anything to %s",
 			          v->folder, consumer_name((enum consumer)c));
-		else
-			v->done->lost[c] = -1;
 	}
 	consumer_close(rules);
 	free(decisions);
@@ -374,9 +416,10 @@ bool verify_checkpoint(const char *folder, const char *model, struct verified *o
 	struct verifier v = { .folder = folder, .done = out };
 	*out = (struct verified){ 0 };
 	bool ok = verify_files(folder, &v.list, &out->files, &out->bytes, err) &&
-	          load_all(&v, model, err) && verify_tensors(&v, err) &&
+	          load_all(&v, model, err) && verify_tensors(&v, err) && verify_layout(&v, err) &&
 	          verify_groups(&v, err) && verify_manifests(&v, err) &&
 	          verify_consumers(&v, err);
+	out->profile = profile_name(v.profile);
 	free_verifier(&v);
 	return ok;
 }

@@ -10,7 +10,9 @@
 
 /* What was checked, for the report. */
 struct verified {
-	int files, tensors, fp8_linears, groups_selected, groups_total;
+	const char *profile, *layout;
+	int files, tensors, groups_selected, groups_total;
+	int fp8_linears; /* in the bf16 profile those that come back of FP8 */
 	int64_t bytes;
 	double bits;
 	/* FP8 linears that a consumer keeps in BF16 whatever it is told; -1: it does not
@@ -24,6 +26,9 @@ struct verified {
  * - the tensors are the base's, byte for byte, but for the FP8 weights, which have
  *   no NaN code, finite scales above 0 in the profile's dtype and shape, and come
  *   back within half a step of the base (one step under numerics modelopt);
+ * - of the bf16 profile, those weights are to the bit what quantising the base's gives,
+ *   and there are neither scales nor quantization configs;
+ * - the files are shards within their limit, or scales have a file to themselves;
  * - no scale belongs to a layer that is not FP8, no fused group is split, and under
  *   the default numerics its members share their scales;
  * - manifest, coverage and tensors name the same FP8 layers, selected and dropped

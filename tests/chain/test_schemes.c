@@ -12,7 +12,9 @@
 #include "lib/artifact/digest.h"
 #include "lib/base/json.h"
 #include "lib/checkpoint/safetensors.h"
+#include "lib/quant/assemble.h"
 #include "lib/quant/groups.h"
+#include "lib/quant/verify.h"
 #include "tests/support/build_tree.h"
 #include "tests/support/golden.h"
 #include "tests/support/temp_folder.h"
@@ -359,6 +361,67 @@ static void identical_weights_are_found(void **state)
 	assert_true(file_exists(record));
 }
 
+/* ---- shards ---- */
+
+static void path_in(char path[PATH_BYTES], const struct family *f, const char *below)
+{
+	built_path(path, f->folder, below);
+}
+
+/* The scheme of that name packed into shards of at most 3 MB. */
+static void pack(const struct family *f, const struct published *p, const char *out)
+{
+#define WORK "work/tiny_qwen2_5_vl/"
+#define ALL_LAYERS WORK "fp8_autoquant_all_layers_fp8_coco2017/"
+	char tree[PATH_BYTES], baseline[PATH_BYTES], slice[PATH_BYTES], amax[PATH_BYTES],
+	     quantized[PATH_BYTES], below[PATH_BYTES];
+	struct assembled done;
+	error err;
+	path_in(tree, f, ".");
+	path_in(baseline, f, ALL_LAYERS "fp8_autoquant_all_layers_fp8_quant_manifest.json");
+	path_in(amax, f, ALL_LAYERS "amax.json");
+	path_in(quantized, f, ALL_LAYERS "quantize.json");
+	snprintf(below, sizeof below, WORK "schemes/%s", p->name);
+	path_in(slice, f, below);
+	const struct assembly a = { .model = DEMO_MODEL, .tree = tree, .scheme = p->name,
+		.file_name = p->file_name, .baseline = baseline, .slice = slice, .amax = amax,
+		.quantized = quantized, .out = out, .layout = LAYOUT_PACKED,
+		.shard_bytes = 3000000 };
+	if (!assemble_checkpoint(&a, &done, &err))
+		fail_msg("%s", err.text);
+	assert_true(done.written > 3 * a.shard_bytes);
+}
+
+static void shards_hold_what_the_links_hold(void **state)
+{
+	const struct family *f = *state;
+	const struct published *top50 = &f->schemes[6];
+	struct checkpoint linked, packed;
+	struct verified verified;
+	char out[PATH_BYTES];
+	error err;
+	assert_true(join_path(out, sizeof out, f->folder, "packed", &err));
+	pack(f, top50, out);
+	if (!verify_checkpoint(out, DEMO_MODEL, &verified, &err))
+		fail_msg("%s", err.text);
+	assert_string_equal(verified.layout, "packed");
+	assert_true(checkpoint_open(&linked, top50->folder, &err));
+	assert_true(checkpoint_open(&packed, out, &err));
+	assert_in_range(packed.file_count, 4, 8);
+	for (size_t i = 0; i < packed.file_count; i++)
+		assert_in_range(packed.files[i].map.size, 1, 3000000);
+	assert_int_equal(packed.count, linked.count);
+	for (size_t i = 0; i < packed.count; i++) {
+		const struct tensor *a = linked.by_name[i], *b = packed.by_name[i];
+		assert_string_equal(a->name, b->name);
+		assert_int_equal(a->dtype, b->dtype);
+		assert_int_equal(a->bytes, b->bytes);
+		assert_memory_equal(a->data, b->data, a->bytes);
+	}
+	checkpoint_close(&linked);
+	checkpoint_close(&packed);
+}
+
 /* Weights of another scheme under the names and the list of this one. */
 static void verify_finds_swapped_weights(void **state)
 {
@@ -397,6 +460,7 @@ int main(void)
 		cmocka_unit_test(any_two_differ_as_they_should),
 		cmocka_unit_test(the_record_says_so),
 		cmocka_unit_test(identical_weights_are_found),
+		cmocka_unit_test(shards_hold_what_the_links_hold),
 		cmocka_unit_test(verify_finds_swapped_weights),
 		cmocka_unit_test(copies_verify),
 	};

@@ -28,6 +28,11 @@ static void knows_profiles(void **state)
 	assert_string_equal(profile_name(p), "universal");
 	assert_int_equal(profile_scale_dtype(p), DTYPE_BF16);
 	assert_int_equal(profile_scale_rank(p), 1);
+	assert_true(profile_is_quantised(p));
+	assert_true(profile_from_name("bf16", &p));
+	assert_int_equal(p, PROFILE_BF16);
+	assert_string_equal(profile_name(p), "bf16");
+	assert_false(profile_is_quantised(p));
 	assert_false(profile_from_name("Universal", &p));
 	assert_false(profile_from_name("", &p));
 }
@@ -340,6 +345,29 @@ static void refuses_what_no_reader_loads(void **state)
 	decisions_free(&d);
 }
 
+/* Byte for byte, and never with a quantization config. */
+static void leaves_the_base_alone_in_bf16(void **state)
+{
+	(void)state;
+	static const char plain[] = "{ \"eps\": 1e-06,\n\"x\":0.0 }\n";
+	struct decisions d;
+	json_doc base;
+	text out = { 0 };
+	error err;
+	decisions_make(&d, 1, 1);
+	parse_json(&base, "folder/config.json", plain);
+	assert_true(print_config(PROFILE_BF16, &base, d.modules, d.count, &out, &err));
+	assert_string_equal(out.data, plain);
+	text_free(&out);
+	json_free(&base);
+	parse_json(&base, "folder/config.json", "{ \"quantization_config\": {} }");
+	out = (text){ 0 };
+	assert_false(print_config(PROFILE_BF16, &base, d.modules, d.count, &out, &err));
+	expect_error(&err, EXIT_BAD_INPUT, "folder/config.json:1", "not quantised", NULL);
+	json_free(&base);
+	decisions_free(&d);
+}
+
 static void refuses_a_base_that_is_no_object(void **state)
 {
 	(void)state;
@@ -367,6 +395,7 @@ int main(void)
 		cmocka_unit_test(replaces_a_config),
 		cmocka_unit_test(keeps_the_demos_config),
 		cmocka_unit_test(refuses_what_no_reader_loads),
+		cmocka_unit_test(leaves_the_base_alone_in_bf16),
 		cmocka_unit_test(refuses_a_base_that_is_no_object),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

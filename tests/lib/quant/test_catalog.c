@@ -135,6 +135,7 @@ static void fills_in_defaults(void **state)
 	assert_string_equal(b->method, "gradient");
 	assert_string_equal(b->numerics, "quern");
 	assert_string_equal(b->profile, "universal");
+	assert_string_equal(b->layout, "linked");
 	assert_true(b->shared_scales);
 	const struct calibration *v = &c.calibrations[1];
 	assert_string_equal(v->prompt_form, "answer");
@@ -326,6 +327,8 @@ static void refuses_bad_references_and_rules(void **state)
 		  "4:73: baselines.b.numerics", "\"quern\", \"modelopt\"" },
 		{ "\"formats\": [\"F\"]", "\"formats\": [\"F\"], \"profile\": \"vllm\"",
 		  "4:73: baselines.b.profile", "\"universal\"" },
+		{ "\"formats\": [\"F\"]", "\"formats\": [\"F\"], \"layout\": \"tar\"",
+		  "4:73: baselines.b.layout", "\"linked\", \"packed\"" },
 		{ "\"formats\": [\"F\"]", "\"formats\": [\"F\"], \"shared_scales\": 1",
 		  "4:73: baselines.b.shared_scales", "true or false" },
 		{ "\"formats\": [\"F\"]", "\"formats\": [\"F\"], \"file_name\": \"../../x\"",

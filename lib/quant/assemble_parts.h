@@ -1,0 +1,62 @@
+/* What the files assemble*.c share: an export in the making. */
+#ifndef QUERN_QUANT_ASSEMBLE_PARTS_H
+#define QUERN_QUANT_ASSEMBLE_PARTS_H
+
+#include "lib/artifact/publish.h"
+#include "lib/artifact/store.h"
+#include "lib/base/json_tree.h"
+#include "lib/quant/amax_file.h"
+#include "lib/quant/assemble.h"
+#include "lib/quant/variants.h"
+
+/* An object of the store whose tensors belong to the checkpoint. */
+struct piece {
+	const char *name; /* of its file, where it is linked */
+	struct output object;
+	struct safetensors file; /* open */
+};
+
+struct builder {
+	const struct assembly *a;
+	struct store store;
+	struct baseline baseline;
+	struct coverage coverage;
+	struct variant_set variants;
+	struct amax_table amax;
+	struct model_config config;
+	struct linear_shape *linears;
+	int linear_count;
+	struct module_decision *decisions; /* [linear_count] */
+	json_doc base_config;
+	struct draft draft;
+	struct json_tree files; /* name -> {sha256, bytes} */
+	struct json_tree index; /* model.safetensors.index.json */
+	cJSON *weight_map;
+	double total_bytes; /* of tensors */
+	uint64_t written;
+	struct piece *pieces; /* [variants.count + 1] */
+	int piece_count;
+	struct tensor *scales; /* [2 * linear_count], data in scale_bytes */
+	size_t scale_count;
+	text scale_bytes;
+	arena memory;
+};
+
+/* ---- assemble.c: files of the draft, each entered into the list ---- */
+
+void record_file(struct builder *b, const char *name, const struct digest *digest,
+                 uint64_t bytes);
+bool add_text(struct builder *b, const char *name, const text *content, error *err);
+
+/* ---- assemble_weights.c ---- */
+
+/* Chooses a piece for every group, opens them all, and lists the scales. */
+bool choose_weights(struct builder *b, error *err);
+void close_pieces(struct builder *b);
+
+/* ---- assemble_layout.c ---- */
+
+/* Puts pieces and scales into the draft, and their tensors into the index. */
+bool lay_out_weights(struct builder *b, error *err);
+
+#endif

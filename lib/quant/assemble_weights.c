@@ -1,0 +1,152 @@
+/* Which pieces a checkpoint is made of, and its scales; see assemble_parts.h. */
+#include "lib/quant/assemble_parts.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "lib/model/linears.h"
+#include "lib/quant/twin.h"
+
+/* ---- scales ---- */
+
+static bool add_scale_bytes(struct builder *b, const struct tensor *t, float scale,
+                            error *err)
+{
+	uint32_t bits;
+	memcpy(&bits, &scale, sizeof bits);
+	if (t->dtype == DTYPE_BF16) {
+		uint16_t upper = (uint16_t)(bits >> 16);
+		if (bits & 0xFFFF)
+			return fail(err, EXIT_BAD_INPUT,
+			            "%s: %s: the %s profile needs scales exact in BF16, found %.9g "
+			            "(use numerics quern or another profile)", b->a->scheme, t->name,
+			            profile_name(b->a->profile), (double)scale);
+		text_add(&b->scale_bytes, (const char *)&upper, sizeof upper);
+	} else {
+		text_add(&b->scale_bytes, (const char *)&bits, sizeof bits);
+	}
+	return true;
+}
+
+static bool add_scale(struct builder *b, const char *linear, const char *suffix, float scale,
+                      error *err)
+{
+	struct tensor *t = &b->scales[b->scale_count++];
+	char hub[NAME_BYTES];
+	name_to_hub(linear, hub);
+	*t = (struct tensor){ .dtype = profile_scale_dtype(b->a->profile),
+		.rank = profile_scale_rank(b->a->profile), .shape = { 1 }, .elements = 1 };
+	t->bytes = dtype_bytes(t->dtype);
+	t->name = arena_printf(&b->memory, err, "%s.%s", hub, suffix);
+	return t->name && add_scale_bytes(b, t, scale, err);
+}
+
+static int find_shape(const struct builder *b, const char *name)
+{
+	for (int i = 0; i < b->linear_count; i++)
+		if (strcmp(b->linears[i].name, name) == 0)
+			return i;
+	return -1;
+}
+
+/* Both scales of every member; all members of a group see the same input. */
+static bool add_group_scales(struct builder *b, const struct variant_pair *pair, error *err)
+{
+	for (int m = 0; m < pair->member_count; m++) {
+		int linear = find_shape(b, pair->members[m]);
+		if (linear < 0 || b->amax.amax[linear] < 0)
+			return fail(err, EXIT_BAD_INPUT, "%s: expected a calibrated amax of %s",
+			            b->a->amax, pair->members[m]);
+		b->decisions[linear].quantised = true;
+		float input = fp8_shipped_input_scale(b->a->numerics, b->amax.amax[linear]);
+		if (!add_scale(b, pair->members[m], "weight_scale", pair->weight_scales[m], err) ||
+		    !add_scale(b, pair->members[m], "input_scale", input, err))
+			return false;
+	}
+	return true;
+}
+
+/* Once all are there, since the bytes may have moved with each. */
+static bool place_scales(struct builder *b, error *err)
+{
+	const char *at = b->scale_bytes.data;
+	for (size_t i = 0; i < b->scale_count; i++) {
+		b->scales[i].data = at;
+		at += b->scales[i].bytes;
+	}
+	return text_ok(&b->scale_bytes, err);
+}
+
+/* ---- pieces ---- */
+
+static bool keeps_group(const struct builder *b, const char *group)
+{
+	for (int i = 0; i < b->baseline.count; i++)
+		if (strcmp(b->baseline.groups[i].name, group) == 0)
+			return b->coverage.keeps[i];
+	return false;
+}
+
+static bool open_piece(struct builder *b, const char *name, const struct output *object,
+                       error *err)
+{
+	struct piece *piece = &b->pieces[b->piece_count];
+	char path[PATH_BYTES];
+	piece->name = name;
+	piece->object = *object;
+	if (!name || !store_object_path(&b->store, &object->digest, path, err) ||
+	    !safetensors_open(&piece->file, path, err))
+		return false;
+	b->piece_count++;
+	return true;
+}
+
+/* The codes of a group as they are linked, or what comes back of them. */
+static bool open_kept(struct builder *b, const struct variant_pair *pair, int stem,
+                      error *err)
+{
+	struct output twin;
+	if (!pair->quantised.bytes)
+		return fail(err, EXIT_BAD_INPUT, "%s: expected codes of %s, found none",
+		            b->a->quantized, pair->group);
+	if (profile_is_quantised(b->a->profile))
+		return open_piece(b, arena_printf(&b->memory, err, "%.*s.fp8.safetensors", stem,
+		                                  pair->group), &pair->quantised, err) &&
+		       add_group_scales(b, pair, err);
+	return make_twin(b->a->tree, b->a->out, pair, &twin, &b->written, err) &&
+	       open_piece(b, arena_printf(&b->memory, err, "%.*s.bf16.safetensors", stem,
+	                                  pair->group), &twin, err);
+}
+
+static bool choose_piece(struct builder *b, const struct variant_pair *pair, error *err)
+{
+	int stem = (int)(strlen(pair->group) - strlen(".quant_recipe"));
+	if (keeps_group(b, pair->group))
+		return open_kept(b, pair, stem, err);
+	return open_piece(b, arena_printf(&b->memory, err, "%.*s.plain.safetensors", stem,
+	                                  pair->group), &pair->plain, err);
+}
+
+bool choose_weights(struct builder *b, error *err)
+{
+	size_t count = (size_t)b->linear_count;
+	b->decisions = arena_alloc(&b->memory, count, sizeof *b->decisions, err);
+	b->scales = arena_alloc(&b->memory, 2 * count, sizeof *b->scales, err);
+	b->pieces = arena_alloc(&b->memory, (size_t)b->variants.count + 1, sizeof *b->pieces,
+	                        err);
+	if (!b->decisions || !b->scales || !b->pieces)
+		return false;
+	for (int i = 0; i < b->linear_count; i++)
+		b->decisions[i].name = b->linears[i].name;
+	for (int i = 0; i < b->variants.count; i++)
+		if (!choose_piece(b, &b->variants.pairs[i], err))
+			return false;
+	return open_piece(b, "rest.safetensors", &b->variants.rest, err) &&
+	       place_scales(b, err);
+}
+
+void close_pieces(struct builder *b)
+{
+	for (int i = 0; i < b->piece_count; i++)
+		safetensors_close(&b->pieces[i].file);
+}

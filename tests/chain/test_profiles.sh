@@ -1,0 +1,151 @@
+#!/bin/sh
+# The profiles and layouts of one scheme: the same model in other clothes.
+. tests/support/scenario.sh
+
+scheme=fp8_autoquant_all_layers_top50_coco2017
+published=$out/models/tiny_qwen2_5_vl/quantized
+work_of=$out/work/tiny_qwen2_5_vl/schemes/$scheme
+
+make_tree "$work/tree" --set calibrations.coco2017_vlm.calib_samples=16 \
+	--set calibrations.coco2017_vlm.score_samples=16
+cd "$work/tree" || exit 1
+
+answer() {
+	"$out/bin/generate" --image demo/images/scene_071.png "$1"
+}
+
+each_profile_is_a_target() {
+	build "$scheme"
+	is "profiles nobody asked for" "$(ls "$published")" "$scheme"
+	build "$scheme" "${scheme}_modelopt" "${scheme}_bf16"
+	is exports "$(edges export)" 2
+	is verified "$(cat "$work_of"/verify*.json | grep -c '"verified": true')" 3
+	build "${scheme}_modelopt" "${scheme}_bf16"
+	nothing_done
+	ninja -t query "${scheme}_universal" >query.txt 2>&1 && return 1
+	grep -q 'unknown target' query.txt
+}
+
+# Every file of codes and of plain weights is one file under several names.
+profiles_share_their_pieces() {
+	for file in "$published/$scheme"/*.fp8.safetensors \
+		"$published/$scheme"/*.plain.safetensors "$published/$scheme/rest.safetensors"; do
+		twin=$published/${scheme}_modelopt/${file##*/}
+		is "inode of $twin" "$(stat -c %i "$twin")" "$(stat -c %i "$file")"
+		case $file in *.fp8.*) continue ;; esac
+		twin=$published/${scheme}_bf16/${file##*/}
+		is "inode of $twin" "$(stat -c %i "$twin")" "$(stat -c %i "$file")"
+	done
+	is "files of scales" "$(find "$published" -name scales.safetensors | wc -l)" 2
+	is "configs in the twin" \
+		"$(grep -c quantization_config "$published/${scheme}_bf16/config.json")" 0
+	[ ! -e "$published/${scheme}_bf16/hf_quant_config.json" ]
+	cmp "$published/${scheme}_bf16/config.json" demo/tiny-qwen2_5-vl/config.json
+}
+
+they_say_the_same() {
+	said=$(answer "$published/$scheme")
+	is modelopt "$(answer "$published/${scheme}_modelopt")" "$said"
+	is bf16 "$(answer "$published/${scheme}_bf16")" "$said"
+}
+
+# spoil FOLDER FILE: a copy of the checkpoint with another byte at the end of a file, of
+# which its list knows.
+spoil() {
+	rm -rf spoilt
+	cp -r "$1" spoilt
+	chmod -R u+w spoilt
+	size=$(stat -c %s "spoilt/$2")
+	before=$(sha256sum <"spoilt/$2" | cut -d' ' -f1)
+	printf '\060' | dd of="spoilt/$2" bs=1 seek=$((size - 1)) conv=notrunc 2>/dev/null
+	after=$(sha256sum <"spoilt/$2" | cut -d' ' -f1)
+	[ "$before" != "$after" ]
+	sed -i "s/$before/$after/" spoilt/layer-sensitivity/*_files.json
+}
+
+verify_knows_the_twins_weights() {
+	spoil "$published/${scheme}_bf16" visual.blocks.0.attn.qkv.bf16.safetensors
+	fails 2 'visual.blocks.0.attn.qkv.weight\[.*expected what comes back of' \
+		"$out/bin/verify" --model demo/tiny-qwen2_5-vl spoilt
+}
+
+verify_wants_no_config_beside_the_twin() {
+	rm -rf spoilt
+	cp -r "$published/${scheme}_bf16" spoilt
+	cp "$published/$scheme/hf_quant_config.json" spoilt
+	digest=$(sha256sum <spoilt/hf_quant_config.json | cut -d' ' -f1)
+	size=$(stat -c %s spoilt/hf_quant_config.json)
+	chmod -R u+w spoilt
+	sed -i "1s/{/{ \"hf_quant_config.json\": {\"sha256\": \"$digest\", \"bytes\": $size},/" \
+		spoilt/layer-sensitivity/*_files.json
+	fails 2 'hf_quant_config.json: expected no such file' \
+		"$out/bin/verify" --model demo/tiny-qwen2_5-vl spoilt
+}
+
+# Codes under the other profile's scales.
+verify_knows_the_profiles_scales() {
+	rm -rf spoilt
+	cp -r "$published/${scheme}_modelopt" spoilt
+	chmod -R u+w spoilt
+	cp "$published/$scheme/scales.safetensors" spoilt
+	(cd "$published" && sha256sum "$scheme/scales.safetensors" \
+		"${scheme}_modelopt/scales.safetensors" && stat -c %s "$scheme/scales.safetensors" \
+		"${scheme}_modelopt/scales.safetensors") | cut -d' ' -f1 >facts.txt
+	{ read -r own; read -r other; read -r own_size; read -r other_size; } <facts.txt
+	sed -i "s/$other/$own/; s/: $other_size\$/: $own_size/; s/: $other_size,/: $own_size,/" \
+		spoilt/layer-sensitivity/*_files.json
+	fails 2 'expected one F32 of rank 0, found BF16 of rank 1' \
+		"$out/bin/verify" --model demo/tiny-qwen2_5-vl spoilt
+}
+
+prune_knows_the_profiles() {
+	"$out/bin/release" prune >prune.txt
+	grep -qx 'every checkpoint is a scheme of the catalog' prune.txt
+}
+
+# Damage to what only the twin has is found, and made anew, like any other.
+damaged_twins_come_back() {
+	file=$published/${scheme}_bf16/visual.blocks.0.attn.qkv.bf16.safetensors
+	before=$(sha256sum <"$file")
+	chmod u+w "$file"
+	printf x | dd of="$file" bs=1 seek=5000 conv=notrunc 2>/dev/null
+	build "${scheme}_bf16" "${scheme}_modelopt"
+	is exports "$(edges export)" 1
+	is "the file" "$(sha256sum <"$file")" "$before"
+}
+
+a_scheme_may_not_have_a_profiles_name() {
+	cp schemes.json kept.json
+	sed -i "s/\"fp8_autoquant_top25\": {/\"${scheme}_bf16\": {/" schemes.json
+	fails 2 "schemes.${scheme}_bf16: the name is that of another target" \
+		"$out/bin/configure" --out "$out"
+	mv kept.json schemes.json
+}
+
+packed_layout() {
+	said=$(answer "$published/$scheme")
+	"$out/bin/configure" --out "$out" --set calibrations.coco2017_vlm.calib_samples=16 \
+		--set calibrations.coco2017_vlm.score_samples=16 \
+		--set baselines.fp8_autoquant_all_layers_fp8_coco2017.layout=packed >/dev/null
+	build "$scheme" "${scheme}_modelopt" "${scheme}_bf16"
+	is "results computed" "$(computed quantize)" 0
+	is verified "$(cat "$work_of"/verify*.json | grep -c '"layout": "packed"')" 3
+	for folder in "$scheme" "${scheme}_modelopt" "${scheme}_bf16"; do
+		is "weights of $folder" "$(cd "$published/$folder" && ls ./*.safetensors)" \
+			./model-00001-of-00001.safetensors
+		is "$folder" "$(answer "$published/$folder")" "$said"
+	done
+	no_leftovers "$out"
+}
+
+check each_profile_is_a_target each_profile_is_a_target
+check profiles_share_their_pieces profiles_share_their_pieces
+check they_say_the_same they_say_the_same
+check verify_knows_the_twins_weights verify_knows_the_twins_weights
+check verify_wants_no_config_beside_the_twin verify_wants_no_config_beside_the_twin
+check verify_knows_the_profiles_scales verify_knows_the_profiles_scales
+check prune_knows_the_profiles prune_knows_the_profiles
+check damaged_twins_come_back damaged_twins_come_back
+check a_scheme_may_not_have_a_profiles_name a_scheme_may_not_have_a_profiles_name
+check packed_layout packed_layout
+finish
