@@ -20,20 +20,27 @@ double seconds_since(const struct timespec *begun)
 	       (double)(now.tv_nsec - begun->tv_nsec) * 1e-9;
 }
 
-static bool print_entry(const struct log_entry *e, text *line, error *err)
+bool log_begin_line(text *line, const char *tool, const char *target, error *err)
 {
 	text_printf(line, "{\"at\":%lld,\"process\":%lld,\"tool\":", (long long)time(NULL),
 	            (long long)getpid());
-	bool ok = json_quote(line, e->tool, strlen(e->tool));
+	bool ok = json_quote(line, tool, strlen(tool));
 	text_puts(line, ",\"target\":");
-	ok = ok && json_quote(line, e->target, strlen(e->target));
+	ok = ok && json_quote(line, target, strlen(target));
+	return ok ? text_ok(line, err)
+	          : fail(err, EXIT_USAGE, "%.200s: expected a name in UTF-8", target);
+}
+
+static bool print_entry(const struct log_entry *e, text *line, error *err)
+{
+	if (!log_begin_line(line, e->tool, e->target, err))
+		return false;
 	if (*e->key.hex)
 		text_printf(line, ",\"key\":\"%s\"", e->key.hex);
 	if (e->answer != ANSWER_NONE)
 		text_printf(line, ",\"hit\":%s", e->answer == ANSWER_HIT ? "true" : "false");
 	text_printf(line, ",\"seconds\":%.6f,\"bytes\":%" PRIu64 "}\n", e->seconds, e->bytes);
-	return ok ? text_ok(line, err)
-	          : fail(err, EXIT_USAGE, "%.200s: expected a name in UTF-8", e->target);
+	return text_ok(line, err);
 }
 
 static bool name_log(const char *tree, char folder[PATH_BYTES], char path[PATH_BYTES],
@@ -43,19 +50,23 @@ static bool name_log(const char *tree, char folder[PATH_BYTES], char path[PATH_B
 	       join_path(path, PATH_BYTES, folder, "edges.jsonl", err);
 }
 
-bool log_append(const char *tree, const struct log_entry *entry, error *err)
+bool log_append_line(const char *tree, const text *line, error *err)
 {
 	char folder[PATH_BYTES], path[PATH_BYTES];
+	if (!name_log(tree, folder, path, err))
+		return false;
+	int result = disk_make_folders(folder);
+	int fd = result == 0 ? disk_append(path) : result;
+	result = fd < 0 ? fd : disk_write_once(fd, line->data, line->length);
+	if (fd >= 0)
+		close(fd);
+	return result == 0 || fail_disk(err, result, path, "append a line");
+}
+
+bool log_append(const char *tree, const struct log_entry *entry, error *err)
+{
 	text line = { 0 };
-	bool ok = print_entry(entry, &line, err) && name_log(tree, folder, path, err);
-	if (ok) {
-		int result = disk_make_folders(folder);
-		int fd = result == 0 ? disk_append(path) : result;
-		result = fd < 0 ? fd : disk_write_once(fd, line.data, line.length);
-		if (fd >= 0)
-			close(fd);
-		ok = result == 0 || fail_disk(err, result, path, "append a line");
-	}
+	bool ok = print_entry(entry, &line, err) && log_append_line(tree, &line, err);
 	text_free(&line);
 	return ok;
 }

@@ -4,7 +4,8 @@
  * A line is {"at", "process", "tool", "target", "key", "hit", "seconds", "bytes"}:
  * seconds since 1970, the process, what ninja was to make, the key's digest and
  * whether the store had its result (both absent where there is none), and the bytes
- * that the edge wrote (of scan: that it had to read). */
+ * that the edge wrote (of scan: that it had to read). Lines of other forms are for other
+ * readers (lib/quant/timings.h). */
 #ifndef QUERN_ARTIFACT_LOG_H
 #define QUERN_ARTIFACT_LOG_H
 
@@ -16,6 +17,7 @@
 #include "lib/artifact/digest.h"
 #include "lib/base/arena.h"
 #include "lib/base/error.h"
+#include "lib/base/text.h"
 
 /* What became of a key: the store was not asked, it lacked the result, it had it. */
 enum store_answer { ANSWER_NONE, ANSWER_MISS, ANSWER_HIT };
@@ -32,6 +34,12 @@ struct log_entry {
 
 /* Adds a line in one write: lines of edges that end together do not mix. */
 bool log_append(const char *tree, const struct log_entry *entry, error *err);
+
+/* For lines of another form: the fields that all begin with, {"at", "process", "tool",
+ * "target", into *line, to which the caller adds the rest, "}" and a newline; and adding
+ * the line. */
+bool log_begin_line(text *line, const char *tool, const char *target, error *err);
+bool log_append_line(const char *tree, const text *line, error *err);
 
 double seconds_since(const struct timespec *begun); /* of CLOCK_MONOTONIC */
 

@@ -55,6 +55,9 @@ bool gpu_quantise(struct gpu_model *g, const struct gpu_quantisation *quantisati
  * there. memory_limit bounds everything taken on the device; 0: what is free. */
 bool gpu_take_arena(struct gpu_model *g, size_t memory_limit, error *err);
 
+/* Memory of the device in use, by anyone. */
+size_t gpu_used_bytes(const struct gpu_model *g);
+
 /* How many of samples[0..count) fit one batch, at least 1. */
 int gpu_batch_fits(const struct gpu_model *g, const struct sample *const *samples, int count,
                    bool gradient);
@@ -82,6 +85,7 @@ struct gpu_api {
 	bool (*quantise)(struct gpu_model *g, const struct gpu_quantisation *quantisation,
 	                 error *err);
 	bool (*take_arena)(struct gpu_model *g, size_t memory_limit, error *err);
+	size_t (*used_bytes)(const struct gpu_model *g);
 	int (*batch_fits)(const struct gpu_model *g, const struct sample *const *samples,
 	                  int count, bool gradient);
 	bool (*submit)(struct gpu_model *g, int slot, enum gpu_work work,

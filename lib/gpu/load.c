@@ -86,6 +86,11 @@ bool gpu_take_arena(struct gpu_model *g, size_t memory_limit, error *err)
 	return g->api->take_arena(g, memory_limit, err);
 }
 
+size_t gpu_used_bytes(const struct gpu_model *g)
+{
+	return g->api->used_bytes(g);
+}
+
 int gpu_batch_fits(const struct gpu_model *g, const struct sample *const *samples, int count,
                    bool gradient)
 {

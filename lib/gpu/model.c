@@ -366,6 +366,12 @@ bool device_quantise(struct gpu_model *handle, const struct gpu_quantisation *qu
 	return device_wait(&g->device, err);
 }
 
+size_t device_used_bytes(const struct gpu_model *handle)
+{
+	const struct device_model *g = (const struct device_model *)handle;
+	return g->device.total_bytes - device_free_bytes();
+}
+
 /* ---- the arena ---- */
 
 void arena_reset(struct device_model *g)

@@ -87,6 +87,7 @@ bool device_weight_amaxes(struct gpu_model *handle, float *amax, error *err);
 bool device_quantise(struct gpu_model *handle, const struct gpu_quantisation *quantisation,
                      error *err);
 bool device_take_arena(struct gpu_model *handle, size_t memory_limit, error *err);
+size_t device_used_bytes(const struct gpu_model *handle);
 int device_batch_fits(const struct gpu_model *handle, const struct sample *const *samples,
                       int count, bool gradient);
 bool device_submit(struct gpu_model *handle, int slot, enum gpu_work work,

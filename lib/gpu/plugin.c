@@ -8,6 +8,7 @@ __attribute__((visibility("default"))) const struct gpu_api quern_gpu = {
 	.weight_amaxes = device_weight_amaxes,
 	.quantise = device_quantise,
 	.take_arena = device_take_arena,
+	.used_bytes = device_used_bytes,
 	.batch_fits = device_batch_fits,
 	.submit = device_submit,
 	.collect = device_collect,

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/progress.h"
+
 /* A card of the user's own has 32 GB, shared with a desktop: stay well below. */
 static const size_t MEMORY_LIMIT = (size_t)24 << 30;
 
@@ -44,16 +46,18 @@ static bool quantise(struct block_gpu *b, void *self, error *err)
 }
 
 bool block_gpu_open(struct block_gpu **out, const struct gpu_measurement *m, void *self,
-                    const struct model *model, error *err)
+                    const struct model *model, double *quantise_seconds, error *err)
 {
 	struct block_gpu *b = calloc(1, sizeof *b);
 	*out = NULL;
 	if (!b)
 		return fail_memory(err, "a device's blocks", sizeof *b);
 	*b = (struct block_gpu){ .m = m, .model = model };
-	if (!gpu_model_open(&b->gpu, model, MEMORY_LIMIT, true, err) ||
-	    (m->quantisation && !quantise(b, self, err)) ||
-	    !gpu_take_arena(b->gpu, MEMORY_LIMIT, err)) {
+	bool ok = gpu_model_open(&b->gpu, model, MEMORY_LIMIT, true, err);
+	double begun = monotonic_seconds();
+	ok = ok && (!m->quantisation || quantise(b, self, err));
+	*quantise_seconds = monotonic_seconds() - begun;
+	if (!ok || !gpu_take_arena(b->gpu, MEMORY_LIMIT, err)) {
 		block_gpu_close(b);
 		return false;
 	}
@@ -68,6 +72,11 @@ void block_gpu_close(struct block_gpu *b)
 	gpu_model_close(b->gpu);
 	free(b->values);
 	free(b);
+}
+
+uint64_t block_gpu_used_bytes(const struct block_gpu *b)
+{
+	return gpu_used_bytes(b->gpu);
 }
 
 static bool make_room(struct block_gpu *b, int count, error *err)

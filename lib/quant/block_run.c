@@ -17,6 +17,7 @@
 #include "lib/artifact/publish.h"
 #include "lib/artifact/tool.h"
 #include "lib/base/progress.h"
+#include "lib/quant/timings.h"
 
 /* Weights are held in float32 up to this size, beyond it expanded at use. */
 static const size_t RESIDENT_BYTES = (size_t)4 << 30;
@@ -50,6 +51,7 @@ struct runner {
 	int worker_count;
 	struct progress progress;
 	int64_t done; /* samples */
+	struct timings spent;
 
 	/* The block at hand. */
 	int64_t first;
@@ -171,8 +173,10 @@ static bool run_device(struct runner *r, error *err)
 
 static bool measure_samples(struct runner *r, error *err)
 {
+	double begun = monotonic_seconds();
 	bool ok = run_threads(r, err) && (!r->gpu || run_device(r, err));
 	free_waiting(r);
+	timings_block(&r->spent, begun, r->count);
 	return ok;
 }
 
@@ -181,6 +185,7 @@ static bool measure_samples(struct runner *r, error *err)
 static bool open_model(struct runner *r, error *err)
 {
 	const char *folder = r->source.settings->model;
+	double begun = monotonic_seconds();
 	if (!checkpoint_open(&r->checkpoint, folder, err))
 		return false;
 	if (!model_open(&r->model, &r->checkpoint, &r->source.config,
@@ -189,9 +194,14 @@ static bool open_model(struct runner *r, error *err)
 		return false;
 	}
 	r->model_open = true;
-	if (r->gpu)
-		return block_gpu_open(&r->blocks_gpu, &r->m->gpu, r->m->self, &r->model, err);
-	return r->m->prepare(r->m->self, &r->model, err);
+	double loaded = monotonic_seconds();
+	bool ok = r->gpu ? block_gpu_open(&r->blocks_gpu, &r->m->gpu, r->m->self, &r->model,
+	                                  &r->spent.quantise, err)
+	                 : r->m->prepare(r->m->self, &r->model, err);
+	if (!r->gpu)
+		r->spent.quantise = monotonic_seconds() - loaded;
+	r->spent.load = monotonic_seconds() - begun - r->spent.quantise;
+	return ok;
 }
 
 /* The cores this process may use: taskset and cluster schedulers allow it some. */
@@ -404,6 +414,15 @@ static bool run_part(struct runner *r, const char *tree, int part, int parts,
 	return ok;
 }
 
+/* A run that found all blocks in the store has nothing to tell. */
+static bool log_timings(struct runner *r, const char *tree, const char *target, error *err)
+{
+	if (!r->model_open)
+		return true;
+	r->spent.device_bytes = r->gpu ? block_gpu_used_bytes(r->blocks_gpu) : 0;
+	return timings_append(&r->spent, tree, r->m->tool, target, r->device, err);
+}
+
 static void close_runner(struct runner *r)
 {
 	for (int i = 0; i < r->worker_count; i++) {
@@ -442,7 +461,8 @@ bool run_blocks(const struct source_settings *settings, const struct measurement
 	          tool_sources(&r.sources, err) && (r.memo = memo_open(memo_path, err)) &&
 	          model_key(settings->model, r.memo, &r.model_key, err) &&
 	          text_ok(&r.model_key.text, err) && source_open(&r.source, settings, err) &&
-	          run_part(&r, tree, part, parts, out, err);
+	          run_part(&r, tree, part, parts, out, err) &&
+	          log_timings(&r, tree, out, err);
 	close_runner(&r);
 	return ok;
 }
