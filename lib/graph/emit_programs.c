@@ -1,6 +1,6 @@
 /* Compile and link edges for whatever lies in the source folders: lib and kernels go
- * into one archive, every tools/NAME.c (arguments.c aside, which they share) and
- * every test_NAME.c becomes a program. */
+ * into one archive, every tools/NAME.c (arguments.c aside, which they share), every
+ * tests/bench/NAME.c and every test_NAME.c becomes a program. */
 #include <glob.h>
 #include <string.h>
 
@@ -10,6 +10,7 @@ static const char *const LIBRARY[] = { "lib/*/*.c", "lib/*/*/*.c", "kernels/*.c"
 	                                   "tools/arguments.c", NULL };
 static const char *const GPU[] = { "lib/gpu/*.c", "kernels/*.cu", NULL };
 static const char *const TOOLS[] = { "tools/*.c", NULL };
+static const char *const BENCH[] = { "tests/bench/*.c", NULL };
 static const char *const SUPPORT[] = { "tests/support/*.c", NULL };
 static const char *const TESTS[] = { "tests/*/test_*.c", "tests/*/*/test_*.c",
 	                                 "tests/*/*/*/test_*.c", NULL };
@@ -135,6 +136,26 @@ static bool emit_tests(text *out, const struct variant *v, text *all, error *err
 	return true;
 }
 
+/* What the benches run beside the tools; their tests are tests. */
+static bool emit_bench(text *out, text *all, error *err)
+{
+	glob_t found;
+	if (!list_sources(BENCH, &found, err))
+		return false;
+	for (size_t i = 0; i < found.gl_pathc; i++) {
+		const char *path = found.gl_pathv[i], *name = path + strlen("tests/bench/");
+		int length = (int)(strlen(name) - strlen(".c"));
+		if (strncmp(name, "test_", 5) == 0)
+			continue;
+		emit_compile(out, &PLAIN, path);
+		text_printf(out, "build $o/bench/%.*s: link $o/obj/tests/bench/%.*s.o "
+		            "$o/libsupport.a $o/libquern.a\n", length, name, length, name);
+		text_printf(all, " $\n  $o/bench/%.*s", length, name);
+	}
+	globfree(&found);
+	return true;
+}
+
 /* libquern_gpu.so, beside the programs that load it. */
 static bool emit_gpu(text *out, text *all, error *err)
 {
@@ -170,7 +191,8 @@ bool emit_programs(text *out, const struct tree_settings *settings, error *err)
 		     emit_tools(out, v, v == &PLAIN ? &tools : &tests, err) &&
 		     emit_tests(out, v, &tests, err);
 	}
-	ok = ok && (!*settings->cuda || emit_gpu(out, &tools, err));
+	ok = ok && emit_bench(out, &tools, err) &&
+	     (!*settings->cuda || emit_gpu(out, &tools, err));
 	text_printf(out, "build gpu_half: phony%s\n",
 	            *settings->cuda ? " $o/bin/libquern_gpu.so" : "");
 	emit_compile(out, &PLAIN, "configure.c");

@@ -107,74 +107,9 @@ struct image noise_image(int width, int height)
 	return image;
 }
 
-static void write_u32(FILE *f, uint32_t value)
+void write_png(const char *path, const struct png_content *content)
 {
-	uint8_t bytes[4] = { (uint8_t)(value >> 24), (uint8_t)(value >> 16),
-		             (uint8_t)(value >> 8), (uint8_t)value };
-	assert_int_equal(fwrite(bytes, 1, 4, f), 4);
-}
-
-/* type_and_data: the chunk's four letters, then `length` bytes. */
-static void write_chunk(FILE *f, const uint8_t *type_and_data, size_t length)
-{
-	uint32_t crc = 0xffffffffu;
-	for (size_t i = 0; i < 4 + length; i++) {
-		crc ^= type_and_data[i];
-		for (int bit = 0; bit < 8; bit++)
-			crc = crc & 1 ? 0xedb88320u ^ (crc >> 1) : crc >> 1;
-	}
-	write_u32(f, (uint32_t)length);
-	assert_int_equal(fwrite(type_and_data, 1, 4 + length, f), 4 + length);
-	write_u32(f, ~crc);
-}
-
-/* IDAT as a zlib stream of one stored block: header, block header, rows each
- * after a filter byte 0, Adler-32. */
-static void write_rows(FILE *f, const struct png_content *c)
-{
-	size_t stored = c->height * (1 + c->row_bytes), used = 0;
-	assert_in_range(stored, 1, 65535);
-	uint8_t *chunk = calloc(1, 4 + 7 + stored + 4), *out = chunk + 11;
-	assert_non_null(chunk);
-	memcpy(chunk, "IDAT\x78\x01\x01", 7);
-	chunk[7] = (uint8_t)stored;
-	chunk[8] = (uint8_t)(stored >> 8);
-	chunk[9] = (uint8_t)~chunk[7];
-	chunk[10] = (uint8_t)~chunk[8];
-	for (uint32_t y = 0; y < c->height; y++, used += 1 + c->row_bytes)
-		memcpy(out + used + 1, c->rows + y * c->row_bytes, c->row_bytes);
-	uint32_t a = 1, b = 0;
-	for (size_t i = 0; i < stored; i++) {
-		a = (a + out[i]) % 65521;
-		b = (b + a) % 65521;
-	}
-	out[stored] = (uint8_t)(b >> 8);
-	out[stored + 1] = (uint8_t)b;
-	out[stored + 2] = (uint8_t)(a >> 8);
-	out[stored + 3] = (uint8_t)a;
-	write_chunk(f, chunk, 7 + stored + 4);
-	free(chunk);
-}
-
-void write_png(const char *path, const struct png_content *c)
-{
-	uint8_t header[4 + 13] = "IHDR", palette[4 + 3 * 256] = "PLTE";
-	for (int i = 0; i < 4; i++) {
-		header[4 + i] = (uint8_t)(c->width >> (24 - 8 * i));
-		header[8 + i] = (uint8_t)(c->height >> (24 - 8 * i));
-	}
-	header[12] = c->depth;
-	header[13] = c->color_type;
-	FILE *f = fopen(path, "wb");
-	assert_non_null(f);
-	assert_int_equal(fwrite("\x89PNG\r\n\x1a\n", 1, 8, f), 8);
-	write_chunk(f, header, 13);
-	if (c->palette) {
-		memcpy(palette + 4, c->palette, c->palette_bytes);
-		write_chunk(f, palette, c->palette_bytes);
-	}
-	if (c->rows)
-		write_rows(f, c);
-	write_chunk(f, (const uint8_t *)"IEND", 0);
-	assert_int_equal(fclose(f), 0);
+	error err;
+	if (!png_write(path, content, &err))
+		fail_msg("%s", err.text);
 }

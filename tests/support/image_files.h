@@ -8,6 +8,7 @@
 
 #include "lib/base/file.h"
 #include "lib/data/image.h"
+#include "tests/support/png_file.h"
 
 enum { MAX_GOLDEN_IMAGES = 64, DIGEST_TEXT_BYTES = 65 };
 
@@ -37,16 +38,6 @@ void digest_text(const void *data, size_t size, char out[DIGEST_TEXT_BYTES]);
 /* width x height pixels of a fixed pseudo-random noise. */
 struct image noise_image(int width, int height);
 
-/* A PNG: rows[height][row_bytes] as the format packs them (PNG specification,
- * section 7), without filtering or compression. palette may be NULL. */
-struct png_content {
-	uint32_t width, height;
-	uint8_t depth, color_type;
-	const uint8_t *palette;
-	size_t palette_bytes;
-	const uint8_t *rows;
-	size_t row_bytes;
-};
 void write_png(const char *path, const struct png_content *content);
 
 #endif

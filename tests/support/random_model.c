@@ -2,15 +2,18 @@
 #include "tests/support/random_model.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "lib/base/arena.h"
 #include "lib/base/file.h"
 #include "lib/base/json.h"
+#include "lib/base/parallel.h"
 #include "lib/base/text.h"
 #include "lib/checkpoint/safetensors.h"
 #include "tests/support/temp_folder.h"
@@ -198,22 +201,25 @@ static uint64_t seed_of(uint64_t seed, const char *name)
 	return hash;
 }
 
-static bool write_values(FILE *f, const struct part *p, uint64_t seed)
+enum { BLOCK = 1 << 16 };
+
+static bool write_values(int fd, off_t at, const struct part *p, uint64_t seed,
+                         uint16_t block[BLOCK])
 {
 	uint64_t state = seed_of(seed, p->tensor.name);
 	int64_t in = p->tensor.elements / p->tensor.shape[0];
 	float mean = p->kind == NORM ? 1.0f : 0.0f;
 	float deviation = p->kind == LINEAR ? 0.8f / sqrtf((float)in) : 0.05f;
-	uint16_t block[4096];
 	for (int64_t done = 0; done < p->tensor.elements;) {
 		int64_t left = p->tensor.elements - done;
-		size_t n = left < 4096 ? (size_t)left : 4096;
+		size_t n = left < BLOCK ? (size_t)left : BLOCK;
 		for (size_t i = 0; i < n; i++) {
 			float offset = deviation * next_normal(&state); /* never fused with + */
 			block[i] = to_bf16(mean + offset);
 		}
-		if (fwrite(block, sizeof *block, n, f) != n)
+		if (pwrite(fd, block, n * sizeof *block, at) != (ssize_t)(n * sizeof *block))
 			return false;
+		at += (off_t)(n * sizeof *block);
 		done += (int64_t)n;
 	}
 	return true;
@@ -221,27 +227,61 @@ static bool write_values(FILE *f, const struct part *p, uint64_t seed)
 
 /* ---- Files ---- */
 
+/* A shard being written, its tensors by any number of threads. */
+struct shard {
+	const struct part *parts;
+	off_t *offsets; /* of each part in the file */
+	uint64_t seed;
+	const char *path;
+	int fd;
+};
+
+static bool write_part(void *self, int thread, int index, error *err)
+{
+	const struct shard *s = self;
+	uint16_t *block = malloc(BLOCK * sizeof *block);
+	(void)thread;
+	if (!block)
+		return fail_memory(err, s->path, BLOCK * sizeof *block);
+	bool ok = write_values(s->fd, s->offsets[index], &s->parts[index], s->seed, block) ||
+	          fail_errno(err, errno, "%s: cannot write", s->path);
+	free(block);
+	return ok;
+}
+
+static bool write_parts(struct shard *s, size_t count, const text *header, error *err)
+{
+	off_t at = (off_t)header->length;
+	long cores = sysconf(_SC_NPROCESSORS_ONLN);
+	for (size_t i = 0; i < count; i++) {
+		s->offsets[i] = at;
+		at += (off_t)s->parts[i].tensor.bytes;
+	}
+	s->fd = open(s->path, O_WRONLY | O_CREAT | O_TRUNC, 0666);
+	if (s->fd < 0)
+		return fail_errno(err, errno, "%s: cannot open", s->path);
+	bool ok = write(s->fd, header->data, header->length) == (ssize_t)header->length ||
+	          fail_errno(err, errno, "%s: cannot write", s->path);
+	ok = ok && parallel_run(cores < 1 ? 1 : (int)cores, (int)count, s, write_part, err);
+	if (close(s->fd) != 0 && ok)
+		ok = fail_errno(err, errno, "%s: cannot write", s->path);
+	return ok;
+}
+
 static bool write_shard(const struct list *l, size_t first, size_t count, uint64_t seed,
                         const char *path, error *err)
 {
 	text header = { 0 };
 	struct tensor *tensors = calloc(count, sizeof *tensors);
-	if (!tensors)
-		return fail_memory(err, path, count * sizeof *tensors);
-	for (size_t i = 0; i < count; i++)
-		tensors[i] = l->parts[first + i].tensor;
-	bool ok = safetensors_header(tensors, count, &header, err);
+	struct shard s = { .parts = l->parts + first, .seed = seed, .path = path,
+		.offsets = calloc(count, sizeof *s.offsets) };
+	bool ok = (tensors && s.offsets) || fail_memory(err, path, count * sizeof *tensors);
+	for (size_t i = 0; ok && i < count; i++)
+		tensors[i] = s.parts[i].tensor;
+	ok = ok && safetensors_header(tensors, count, &header, err) &&
+	     write_parts(&s, count, &header, err);
 	free(tensors);
-	FILE *f = ok ? fopen(path, "wb") : NULL;
-	if (f) {
-		bool wrote = fwrite(header.data, 1, header.length, f) == header.length;
-		for (size_t i = 0; i < count && wrote; i++)
-			wrote = write_values(f, &l->parts[first + i], seed);
-		wrote = fclose(f) == 0 && wrote;
-		ok = wrote || fail_errno(err, errno, "%s: cannot write", path);
-	} else if (ok) {
-		ok = fail_errno(err, errno, "%s: cannot open", path);
-	}
+	free(s.offsets);
 	text_free(&header);
 	return ok;
 }

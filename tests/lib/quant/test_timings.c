@@ -8,12 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <cmocka.h>
-
 #include "lib/artifact/log.h"
 #include "lib/base/json.h"
 #include "lib/base/progress.h"
 #include "tests/support/temp_folder.h"
+
+#include <cmocka.h> /* after ours: it makes a macro of `fail` */
 
 static void the_first_block_is_apart(void **state)
 {
