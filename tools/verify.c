@@ -1,10 +1,12 @@
-/* verify: re-reads a published checkpoint and checks every promise it makes. */
+/* verify: re-reads a published checkpoint and checks every promise it makes; or says what
+ * one program makes of it. */
 #include <stdio.h>
 
 #include "lib/artifact/publish.h"
 #include "lib/artifact/step.h"
 #include "lib/base/file.h"
 #include "lib/base/json_tree.h"
+#include "lib/quant/consumer_view.h"
 #include "lib/quant/verify.h"
 #include "lib/quant/verify_files.h"
 #include "tools/arguments.h"
@@ -43,13 +45,55 @@ static bool begin_step(struct step *step, const char *tree, const char *out,
 	                 step_input(step, "files", list, err));
 }
 
+struct arguments {
+	const char *model, *out, *tree, *consumer, *layer;
+	struct option_list folders;
+};
+
+static bool check_arguments(const struct arguments *a, error *err)
+{
+	if (a->folders.count != 1)
+		return fail(err, EXIT_USAGE, "expected one checkpoint folder, found %d",
+		            a->folders.count);
+	if (a->layer && !a->consumer)
+		return fail(err, EXIT_USAGE, "--layer: expected --consumer beside it");
+	return a->model || a->consumer ||
+	       fail(err, EXIT_USAGE, "expected --model, the base checkpoint (or --consumer)");
+}
+
+static bool verify_all(const struct arguments *a, error *err)
+{
+	const char *folder = a->folders.values[0];
+	struct verified verified;
+	struct step step = { 0 };
+	bool ok = begin_step(&step, a->tree, a->out, folder, err) &&
+	          verify_checkpoint(folder, a->model, &verified, err) &&
+	          (!a->out || write_report(a->out, &verified, err)) && step_end(&step, err);
+	step_drop(&step);
+	return ok;
+}
+
+static bool show_consumer(const struct arguments *a, error *err)
+{
+	text view = { 0 };
+	bool ok = print_consumer_view(a->folders.values[0], a->consumer, a->layer, &view, err);
+	if (view.data)
+		fputs(view.data, stdout);
+	text_free(&view);
+	return ok;
+}
+
 int main(int argc, char **argv)
 {
-	const char *model = NULL, *out = NULL, *tree = NULL;
+	struct arguments a = { 0 };
 	const struct option options[] = {
-		{ "model", OPTION_TEXT, &model, "DIR", "the base checkpoint", true },
-		{ "out", OPTION_TEXT, &out, "FILE", "where the report goes", false },
-		tree_option(&tree),
+		{ "model", OPTION_TEXT, &a.model, "DIR", "the base checkpoint", false },
+		{ "out", OPTION_TEXT, &a.out, "FILE", "where the report goes", false },
+		{ "consumer", OPTION_TEXT, &a.consumer, "NAME", "what " PROGRAM_NAMES
+		  " builds of the linears, by its own rules", false },
+		{ "layer", OPTION_TEXT, &a.layer, "NAME", "with --consumer: of this linear, and why",
+		  false },
+		tree_option(&a.tree),
 		{ 0 },
 	};
 	const struct command command = {
@@ -61,19 +105,11 @@ int main(int argc, char **argv)
 		.options = options
 	};
 	error err;
-	struct option_list folders = { 0 };
-	struct verified verified;
-	struct step step = { 0 };
-	enum parse_outcome parsed = parse_options(&command, argc, argv, &folders, &err);
+	enum parse_outcome parsed = parse_options(&command, argc, argv, &a.folders, &err);
 	if (parsed == PARSE_HELP)
 		return EXIT_OK;
-	bool ok = parsed == PARSE_OK &&
-	          (folders.count == 1 || fail(&err, EXIT_USAGE, "expected one checkpoint folder, "
-	                                      "found %d", folders.count)) &&
-	          begin_step(&step, tree, out, folders.values[0], &err) &&
-	          verify_checkpoint(folders.values[0], model, &verified, &err) &&
-	          (!out || write_report(out, &verified, &err)) && step_end(&step, &err);
-	step_drop(&step);
-	options_free(&folders);
+	bool ok = parsed == PARSE_OK && check_arguments(&a, &err) &&
+	          (a.consumer ? show_consumer(&a, &err) : verify_all(&a, &err));
+	options_free(&a.folders);
 	return ok ? EXIT_OK : error_report("verify", &err);
 }

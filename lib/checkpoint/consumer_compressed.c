@@ -163,7 +163,8 @@ static bool any_entry_matches(const struct entry_list *list, enum program progra
 		const char *how;
 		if (!entry_matches(&list->entries[i], program, name, &how))
 			continue;
-		*match = (struct entry_match){ .entry = &list->entries[i], .how = how };
+		match->entry = &list->entries[i];
+		match->how = how;
 		return true;
 	}
 	return false;
@@ -176,7 +177,8 @@ static bool is_spelt_out(const struct entry_list *list, const char *name,
 	for (int i = 0; i < list->count; i++) {
 		if (strcmp(list->entries[i].text, name) != 0)
 			continue;
-		*match = (struct entry_match){ .entry = &list->entries[i], .how = "equals" };
+		match->entry = &list->entries[i];
+		match->how = "equals";
 		return true;
 	}
 	return false;
@@ -190,7 +192,14 @@ bool match_ignores(const struct entry_list *list, enum program program,
                    const struct built_module *built, struct entry_match *match,
                    error *err)
 {
-	*match = (struct entry_match){ 0 };
+	static const char *const rules[] = {
+		[PROGRAM_VLLM] = "vllm/model_executor/layers/quantization/compressed_tensors/"
+		                 "utils.py, should_ignore_layer",
+		[PROGRAM_SGLANG] = "sglang/srt/layers/quantization/compressed_tensors/utils.py, "
+		                   "should_ignore_layer",
+		[PROGRAM_TRANSFORMERS] = "compressed_tensors/utils/match.py, match_name",
+	};
+	*match = (struct entry_match){ .rule = rules[program] };
 	bool by_name = program == PROGRAM_SGLANG && built->shard_count
 	                   ? is_spelt_out(list, built->name, match)
 	                   : any_entry_matches(list, program, built->name, match);

@@ -36,10 +36,12 @@ struct entry_list {
 	int count;
 };
 
-/* Which entry matched, and in which way; entry NULL: none did. */
+/* Which entry matched, in which way, and by which function of the program, "file,
+ * function"; entry NULL: none did, and the function is the last that was asked. */
 struct entry_match {
 	const struct list_entry *entry;
 	const char *how; /* "equals", "as a wildcard covers" */
+	const char *rule;
 };
 
 /* `module` is quern's name of a linear; anything else is EXIT_INTERNAL. modelopt:

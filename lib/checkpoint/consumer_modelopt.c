@@ -116,10 +116,12 @@ static bool covers(const char *pattern, const char *name, size_t length)
 	return pattern[strspn(pattern, "*")] == '\0';
 }
 
+/* In match->rule already: by what. */
 static bool matched(struct entry_match *match, const struct list_entry *entry,
                     const char *how)
 {
-	*match = (struct entry_match){ .entry = entry, .how = how };
+	match->entry = entry;
+	match->how = how;
 	return true;
 }
 
@@ -165,10 +167,15 @@ static bool match_vllm(const struct entry_list *list, const struct built_module 
                        struct entry_match *match, error *err)
 {
 	size_t length = strlen(built->name);
+	match->rule = "vllm/model_executor/layers/quantization/utils/quant_utils.py, "
+	              "is_layer_skipped";
 	bool listed = is_listed(list, equals, built->name, match);
 	if (!listed && built->shard_count &&
 	    !shards_are_listed(list, equals, built, &listed, match, err))
 		return false;
+	if (!listed)
+		match->rule = "vllm/model_executor/layers/quantization/modelopt.py, "
+		              "ModelOptQuantConfigBase.is_layer_excluded";
 	for (int i = 0; !listed && i < list->count; i++) {
 		const struct list_entry *entry = &list->entries[i];
 		if (entry->length <= length &&
@@ -224,10 +231,14 @@ static bool match_sglang(const struct entry_list *list, const struct built_modul
 {
 	size_t length = strlen(built->name);
 	bool listed;
+	match->rule = "sglang/srt/layers/quantization/utils.py, is_layer_skipped";
 	if (!built->shard_count)
 		listed = is_listed(list, lies_on_path, built->name, match);
 	else if (!shards_are_listed(list, lies_on_path, built, &listed, match, err))
 		return false;
+	if (!listed)
+		match->rule = "sglang/srt/layers/quantization/modelopt_quant.py, "
+		              "ModelOptQuantConfig.is_layer_excluded";
 	for (int i = 0; !listed && i < list->count; i++)
 		if (covers_name_or_part(&list->entries[i], built->name, length))
 			listed = matched(match, &list->entries[i], "as a wildcard covers");
@@ -240,6 +251,8 @@ static bool match_sglang(const struct entry_list *list, const struct built_modul
 static bool match_tensorrt(const struct entry_list *list,
                            const struct built_module *built, struct entry_match *match)
 {
+	match->rule = "tensorrt_llm/_torch/models/modeling_utils.py, "
+	              "apply_quant_config_exclude_modules";
 	for (int i = 0; i < list->count; i++) {
 		const struct list_entry *entry = &list->entries[i];
 		if (covers(entry->text, built->name, strlen(built->name)))

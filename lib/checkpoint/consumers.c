@@ -10,6 +10,11 @@
 
 enum language { LANGUAGE_MODELOPT, LANGUAGE_COMPRESSED };
 
+static const char *const PROGRAMS[] = {
+	[PROGRAM_VLLM] = "vllm", [PROGRAM_SGLANG] = "sglang",
+	[PROGRAM_TENSORRT_LLM] = "tensorrt-llm", [PROGRAM_TRANSFORMERS] = "transformers",
+};
+
 static const struct {
 	const char *name;
 	enum program program;
@@ -31,12 +36,18 @@ static const struct {
 struct consumer_rules {
 	struct entry_list lists[CONSUMER_COUNT];
 	bool reads[CONSUMER_COUNT];
+	bool inline_compressed; /* config.json speaks compressed-tensors */
 	arena memory;
 };
 
 const char *consumer_name(enum consumer c)
 {
 	return CONSUMERS[c].name;
+}
+
+const char *consumer_program(enum consumer c)
+{
+	return PROGRAMS[CONSUMERS[c].program];
 }
 
 /* ---- Opening ---- */
@@ -186,8 +197,10 @@ bool consumer_open(struct consumer_rules **rules, const json_doc *config,
 	if (!*rules)
 		return fail_memory(err, "consumers' rules", sizeof **rules);
 	if (find_sources(&found, config, hf_quant_config, err) &&
-	    read_lists(*rules, &found, err))
+	    read_lists(*rules, &found, err)) {
+		(*rules)->inline_compressed = found.compressed.array != NULL;
 		return true;
+	}
 	consumer_close(*rules);
 	*rules = NULL;
 	return false;
@@ -210,6 +223,13 @@ bool consumer_reads(const struct consumer_rules *rules, enum consumer c)
 	return rules->reads[c];
 }
 
+bool consumer_chooses(const struct consumer_rules *rules, enum consumer c)
+{
+	if (!rules->reads[c] || c == CONSUMER_TENSORRT_LLM)
+		return rules->reads[c];
+	return (CONSUMERS[c].language == LANGUAGE_COMPRESSED) == rules->inline_compressed;
+}
+
 /* TensorRT-LLM: modeling_qwen2vl.py, Qwen2VisionModelBase, which sets an empty
  * QuantConfig. lm_head is a ParallelLMHead in vLLM and SGLang, of whose names "Linear"
  * is no part, and SGLang consults no class names for it at all (get_lm_head_scheme).
@@ -223,44 +243,86 @@ bool consumer_takes_fp8(enum consumer c, const char *module)
 	return c != CONSUMER_TENSORRT_LLM || strncmp(module, "visual.", 7) != 0;
 }
 
-static void explain(text *why, enum consumer c, const struct built_module *built,
-                    const struct entry_match *match)
+/* Where the programs decide that what consumer_takes_fp8 names is never FP8. */
+static const char *never_rule(enum consumer c, const char *module)
 {
-	if (!why)
-		return;
-	if (match->entry)
-		text_printf(why, "%s: \"%s\" %s %s", CONSUMERS[c].name, match->entry->written,
-		            match->how, built->name);
+	static const char *const heads[] = {
+		[PROGRAM_VLLM] = "vllm/model_executor/layers/quantization/compressed_tensors/"
+		                 "utils.py, find_matched_target",
+		[PROGRAM_SGLANG] = "sglang/srt/layers/quantization/compressed_tensors/"
+		                   "compressed_tensors.py, get_lm_head_scheme",
+	};
+	static const char *const patches[] = {
+		[PROGRAM_VLLM] = "vllm/model_executor/models/qwen2_5_vl.py, "
+		                 "Qwen2_5_VisionPatchEmbed",
+		[PROGRAM_SGLANG] = "sglang/srt/models/qwen2_5_vl.py, Qwen2_5_VisionPatchEmbed",
+		[PROGRAM_TRANSFORMERS] = "transformers/models/qwen2_5_vl/modeling_qwen2_5_vl.py, "
+		                         "Qwen2_5_VisionPatchEmbed",
+	};
+	if (c == CONSUMER_TENSORRT_LLM)
+		return "tensorrt_llm/_torch/models/modeling_qwen2vl.py, Qwen2VisionModelBase";
+	return (strcmp(module, "lm_head") == 0 ? heads : patches)[CONSUMERS[c].program];
+}
+
+static bool ask(const struct consumer_rules *rules, enum consumer c,
+                const struct built_module *built, struct explanation *out, error *err)
+{
+	struct entry_match match;
+	enum program program = CONSUMERS[c].program;
+	bool ok = CONSUMERS[c].language == LANGUAGE_MODELOPT
+	              ? match_excludes(&rules->lists[c], program, built, &match, err)
+	              : match_ignores(&rules->lists[c], program, built, &match, err);
+	if (!ok)
+		return false;
+	out->quantised = match.entry == NULL;
+	out->entry = match.entry ? match.entry->written : NULL;
+	out->how = match.how;
+	out->rule = match.rule;
+	return true;
+}
+
+bool consumer_explain(const struct consumer_rules *rules, enum consumer c,
+                      const char *module, struct explanation *out, error *err)
+{
+	struct built_module built;
+	bool modelopt = CONSUMERS[c].language == LANGUAGE_MODELOPT;
+	*out = (struct explanation){ 0 };
+	if (!rules->reads[c])
+		return fail(err, EXIT_BAD_INPUT, "%s finds no quantization config it can read",
+		            CONSUMERS[c].name);
+	if (!build_module(CONSUMERS[c].program, modelopt, module, &built, err))
+		return false;
+	built.consumer = CONSUMERS[c].name;
+	memcpy(out->built, built.name, sizeof out->built);
+	memcpy(out->shards, built.shards, sizeof out->shards);
+	out->shard_count = built.shard_count;
+	if (consumer_takes_fp8(c, module))
+		return ask(rules, c, &built, out, err);
+	out->rule = never_rule(c, module);
+	return true;
+}
+
+static void add_why(text *why, enum consumer c, const char *module,
+                    const struct explanation *e)
+{
+	if (!consumer_takes_fp8(c, module))
+		text_printf(why, "%s: never builds %s in FP8", CONSUMERS[c].name, e->built);
+	else if (e->entry)
+		text_printf(why, "%s: \"%s\" %s %s", CONSUMERS[c].name, e->entry, e->how,
+		            e->built);
 	else
-		text_printf(why, "%s: no entry matches %s", CONSUMERS[c].name, built->name);
+		text_printf(why, "%s: no entry matches %s", CONSUMERS[c].name, e->built);
 }
 
 bool consumer_decision(const struct consumer_rules *rules, enum consumer c,
                        const char *module, bool *quantised, text *why, error *err)
 {
-	struct built_module built;
-	struct entry_match match;
-	enum program program = CONSUMERS[c].program;
-	if (!rules->reads[c])
-		return fail(err, EXIT_BAD_INPUT, "%s finds no quantization config it can read",
-		            CONSUMERS[c].name);
-	bool modelopt = CONSUMERS[c].language == LANGUAGE_MODELOPT;
-	if (!build_module(program, modelopt, module, &built, err))
+	struct explanation e;
+	if (!consumer_explain(rules, c, module, &e, err))
 		return false;
-	built.consumer = CONSUMERS[c].name;
-	if (!consumer_takes_fp8(c, module)) {
-		*quantised = false;
-		if (why)
-			text_printf(why, "%s: never builds %s in FP8", CONSUMERS[c].name, built.name);
-		return true;
-	}
-	bool ok = modelopt
-	              ? match_excludes(&rules->lists[c], program, &built, &match, err)
-	              : match_ignores(&rules->lists[c], program, &built, &match, err);
-	if (!ok)
-		return false;
-	*quantised = match.entry == NULL;
-	explain(why, c, &built, &match);
+	*quantised = e.quantised;
+	if (why)
+		add_why(why, c, module, &e);
 	return true;
 }
 

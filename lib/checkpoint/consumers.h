@@ -16,6 +16,8 @@
 #include "lib/base/error.h"
 #include "lib/base/json.h"
 #include "lib/base/text.h"
+#include "lib/checkpoint/fused.h"
+#include "lib/checkpoint/names.h"
 #include "lib/checkpoint/profile.h"
 
 /* A program, and the language it reads. */
@@ -27,7 +29,11 @@ enum consumer {
 	CONSUMER_COUNT
 };
 
-const char *consumer_name(enum consumer c); /* "vLLM (modelopt)" */
+const char *consumer_name(enum consumer c);    /* "vLLM (modelopt)" */
+const char *consumer_program(enum consumer c); /* "vllm", the program alone */
+
+/* The programs as people are told them. */
+#define PROGRAM_NAMES "vllm, sglang, tensorrt-llm or transformers"
 
 /* The lists of one checkpoint, as each consumer has rewritten them. */
 struct consumer_rules;
@@ -44,6 +50,24 @@ void consumer_close(struct consumer_rules *rules); /* NULL is let pass */
 
 /* Whether the files say anything in the language of this consumer. */
 bool consumer_reads(const struct consumer_rules *rules, enum consumer c);
+
+/* Whether that is the language which the program takes from these files when nobody
+ * tells it another: that of config.json where it has one. */
+bool consumer_chooses(const struct consumer_rules *rules, enum consumer c);
+
+/* What a consumer makes of a linear, and by what rule. Texts are the rules' own. */
+struct explanation {
+	bool quantised;
+	char built[NAME_BYTES];   /* the module it builds, in its tree, fused */
+	char shards[MAX_SHARDS][NAME_BYTES]; /* [shard_count] what it looks for in the lists beside that */
+	int shard_count;
+	const char *entry; /* that decided, as the file has it; NULL: none does */
+	const char *how;   /* it matches: "equals"; NULL with entry */
+	const char *rule;  /* "file, function" of the program */
+};
+
+bool consumer_explain(const struct consumer_rules *rules, enum consumer c,
+                      const char *module, struct explanation *out, error *err);
 
 /* Whether the consumer builds this linear (quern's name) in FP8, and, appended to
  * *why (may be NULL), which entry decided. Fails with EXIT_BAD_INPUT where the

@@ -98,6 +98,41 @@ verify_knows_the_profiles_scales() {
 		"$out/bin/verify" --model demo/tiny-qwen2_5-vl spoilt
 }
 
+# What one program makes of the files, and why.
+verify_explains_a_consumer() {
+	"$out/bin/verify" --consumer vllm --layer model.layers.3.self_attn.q_proj \
+		"$published/$scheme" >layer.txt
+	grep -q '^vLLM (compressed-tensors), its choice by itself: language_model.layers.3' \
+		layer.txt
+	is modules "$(grep -c ' builds .*layers.3.self_attn.qkv_proj of q_proj, k_proj, v_proj$' \
+		layer.txt)" 2
+	is rules "$(grep -c '  rule     vllm/model_executor/.*py, [a-z_A-Z.]*$' layer.txt)" 2
+	"$out/bin/verify" --consumer tensorrt-llm "$published/$scheme" >all.txt
+	grep -q 'lost: [1-9][0-9]* that are FP8' all.txt
+	for program in vllm sglang tensorrt-llm; do
+		"$out/bin/verify" --consumer $program "$published/${scheme}_modelopt" >all.txt
+		grep -q 'modeling_\|modelopt' all.txt
+	done
+	"$out/bin/verify" --consumer transformers "$published/${scheme}_bf16" >all.txt
+	grep -q 'finds no quantization config' all.txt
+	fails 2 'neither config says anything that transformers reads' \
+		"$out/bin/verify" --consumer transformers "$published/${scheme}_modelopt"
+	fails 1 'expected vllm, sglang' "$out/bin/verify" --consumer llama "$published/$scheme"
+	fails 1 'has no linear "q_proj"' \
+		"$out/bin/verify" --consumer vllm --layer q_proj "$published/$scheme"
+}
+
+# An entry more: three linears in FP8 that vLLM would build in BF16.
+verify_names_what_a_consumer_gets_wrong() {
+	rm -rf spoilt
+	cp -r "$published/${scheme}_modelopt" spoilt
+	chmod -R u+w spoilt
+	sed -i 's/"ignore": \[/"ignore": [ "model.layers.1.self_attn.*",/' spoilt/config.json
+	fails 2 'vLLM \(modelopt\) builds 4 linears otherwise.*layers.1.self_attn.q_proj' \
+		"$out/bin/verify" --consumer vllm spoilt
+	grep -q 'entry    "model.layers.1.self_attn.\*" as a wildcard covers it' "$work/fails.out"
+}
+
 prune_knows_the_profiles() {
 	"$out/bin/release" prune >prune.txt
 	grep -qx 'every checkpoint is a scheme of the catalog' prune.txt
@@ -144,6 +179,8 @@ check they_say_the_same they_say_the_same
 check verify_knows_the_twins_weights verify_knows_the_twins_weights
 check verify_wants_no_config_beside_the_twin verify_wants_no_config_beside_the_twin
 check verify_knows_the_profiles_scales verify_knows_the_profiles_scales
+check verify_explains_a_consumer verify_explains_a_consumer
+check verify_names_what_a_consumer_gets_wrong verify_names_what_a_consumer_gets_wrong
 check prune_knows_the_profiles prune_knows_the_profiles
 check damaged_twins_come_back damaged_twins_come_back
 check a_scheme_may_not_have_a_profiles_name a_scheme_may_not_have_a_profiles_name
