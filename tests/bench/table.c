@@ -70,7 +70,7 @@ struct bench {
 	struct row rows[KIND_COUNT];
 	struct model_config config;
 	struct sample_shape image, text;
-	char shape[32], device[160];
+	char shape[32], device[160]; /* device: "" while no stage has told */
 	double peak; /* of the device, TFLOP/s; NONE: not known */
 	bool failed;
 };
@@ -230,7 +230,7 @@ static void print_cell(double value, int column)
 
 static void print_table(const struct bench *b)
 {
-	printf("%s shape on %s", b->shape, b->device);
+	printf("%s shape%s%s", b->shape, *b->device ? " on " : "", b->device);
 	if (b->peak > 0)
 		printf(", peak %g TFLOP/s", b->peak);
 	printf("; image samples of %d tokens, text samples of %d\n%-16s", b->image.tokens,
@@ -260,7 +260,11 @@ static void add_number(text *out, double value)
 static bool print_json(const struct bench *b, text *out, error *err)
 {
 	text_printf(out, "{\n  \"shape\": \"%s\",\n  \"device\": ", b->shape);
-	bool ok = json_quote(out, b->device, strlen(b->device));
+	bool ok = true;
+	if (*b->device)
+		ok = json_quote(out, b->device, strlen(b->device));
+	else
+		text_puts(out, "null");
 	text_puts(out, ",\n  \"peak_tflops\": ");
 	add_number(out, b->peak);
 	text_puts(out, ",\n  \"stages\": {");
@@ -297,7 +301,7 @@ static bool write_json(const struct bench *b, const char *path, error *err)
 
 static void begin(struct bench *b)
 {
-	*b = (struct bench){ .device = "unknown device", .peak = NONE };
+	*b = (struct bench){ .peak = NONE };
 	for (int k = 0; k < KIND_COUNT; k++) {
 		snprintf(b->rows[k].reason, sizeof b->rows[k].reason, "not asked for");
 		for (int c = 0; c < COLUMNS; c++)
