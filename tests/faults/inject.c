@@ -11,12 +11,14 @@
  *   count:PATH        nothing fails; at the end PATH gets "CALLS REQUESTS\n" */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -210,6 +212,30 @@ int mkdir(const char *path, mode_t mode)
 int futimens(int fd, const struct timespec times[2])
 {
 	return is_faulty() ? -1 : (int)syscall(SYS_utimensat, fd, NULL, times, 0);
+}
+
+int utimensat(int folder, const char *path, const struct timespec times[2], int flags)
+{
+	return is_faulty() ? -1 : (int)syscall(SYS_utimensat, folder, path, times, flags);
+}
+
+ssize_t copy_file_range(int from, off_t *from_at, int to, off_t *to_at, size_t size,
+                        unsigned flags)
+{
+	if (is_faulty())
+		return -1;
+	return syscall(SYS_copy_file_range, from, from_at, to, to_at, granted(size), flags);
+}
+
+int ioctl(int fd, unsigned long request, ...)
+{
+	va_list args;
+	va_start(args, request);
+	long argument = va_arg(args, long);
+	va_end(args);
+	if (request == FICLONE && is_faulty())
+		return -1;
+	return (int)syscall(SYS_ioctl, fd, request, argument);
 }
 
 /* ---- memory ---- */
