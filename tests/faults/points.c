@@ -26,7 +26,7 @@
 
 #include "tests/faults/snapshot.h"
 
-enum { MOST_ARGUMENTS = 256, SECONDS = 120, MOST_STATES = 1 << 20 };
+enum { MOST_ARGUMENTS = 256, SECONDS = 120, SHOWN = 5, MOST_STATES = 1 << 20 };
 
 static const char *tool, *injector, *out, *recovery;
 static char *arguments[MOST_ARGUMENTS];
@@ -175,8 +175,10 @@ static void try(const char *kind, long k)
 	if (reason) {
 		wrong++;
 		printf("WRONG %s %s: %s (status %x)\n", tool, fault, reason, (unsigned)status);
-		show_file("fault.err");
-		show_file("after.txt");
+		if (wrong <= SHOWN) {
+			show_file("fault.err");
+			show_file("after.txt");
+		}
 	}
 	snapshot_restore(&before);
 }

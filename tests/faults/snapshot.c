@@ -95,16 +95,22 @@ static struct sum sum_content(const char *path, const struct stat *st)
 	return sum;
 }
 
-/* A time of change in the past of the last touch was set on purpose. */
-static struct sum sum_entry(const struct entry *e)
+/* Was the time of change set to the past on purpose? */
+static bool is_dated(const struct stat *st)
+{
+	int64_t seconds = st->st_ctim.tv_sec - st->st_mtim.tv_sec;
+	return S_ISREG(st->st_mode) &&
+	       seconds * 1000000000 + st->st_ctim.tv_nsec - st->st_mtim.tv_nsec > 10000000;
+}
+
+static struct sum sum_entry(const struct entry *e, bool in_full)
 {
 	char line[PATH_LIMIT + 128];
-	bool dated = e->st.st_mtim.tv_sec < e->st.st_ctim.tv_sec && S_ISREG(e->st.st_mode);
-	int length = snprintf(line, sizeof line, "%s %o %lu %d %016lx%016lx%016lx%016lx",
-	                      e->path, e->st.st_mode,
-	                      S_ISREG(e->st.st_mode) ? (unsigned long)e->st.st_nlink : 0ul,
-	                      dated, e->content.words[0], e->content.words[1],
-	                      e->content.words[2], e->content.words[3]);
+	bool file = S_ISREG(e->st.st_mode);
+	int length = snprintf(line, sizeof line, "%s %o %d %d %016lx%016lx%016lx%016lx", e->path,
+	                      e->st.st_mode, in_full && file ? (int)e->st.st_nlink : 0,
+	                      in_full && is_dated(&e->st), e->content.words[0],
+	                      e->content.words[1], e->content.words[2], e->content.words[3]);
 	return sum_bytes(line, (size_t)length);
 }
 
@@ -200,7 +206,7 @@ static struct sum add_up(const struct snapshot *s, bool (*counts)(const char *pa
 		const struct entry *e = i < s->count ? &s->entries[i] : &s->others[i - s->count];
 		if ((i < s->count && (!e->seen || e->dirty)) || (counts && !counts(e->path)))
 			continue;
-		struct sum one = sum_entry(e);
+		struct sum one = sum_entry(e, !counts);
 		add_sum(&sum, &one);
 	}
 	return sum;

@@ -37,8 +37,8 @@ void snapshot_take(struct snapshot *s, const char *out, const char *backup);
  * modes, bytes, how many names a file has, and whether its date was set back. */
 struct sum snapshot_look(struct snapshot *s, const char *out);
 
-/* The same over what builds are for: published files, work, stamps, objects, results;
- * without temporaries. After snapshot_look. */
+/* Over names, kinds, modes and bytes of what builds are for: published files, work, stamps,
+ * objects, results; without temporaries. After snapshot_look. */
 struct sum snapshot_essence(const struct snapshot *s);
 
 /* Puts everything back, after snapshot_look. */
