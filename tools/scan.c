@@ -8,23 +8,20 @@
  * or was written to after it was published; and so have the pieces in the store that
  * checkpoints link, which somebody who writes into a linked file writes to as well. */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "lib/artifact/disk.h"
 #include "lib/artifact/log.h"
 #include "lib/artifact/memo.h"
 #include "lib/artifact/publish.h"
 #include "lib/base/file.h"
-#include "lib/base/json.h"
 #include "lib/base/options.h"
 #include "lib/checkpoint/model_files.h"
 #include "lib/data/samples.h"
-#include "lib/quant/assemble.h"
+#include "lib/quant/published.h"
 #include "lib/quant/variants.h"
 
 enum { MAX_LIST_BYTES = 16 << 20, MAX_FIELDS = 6 };
@@ -32,6 +29,7 @@ enum { MAX_LIST_BYTES = 16 << 20, MAX_FIELDS = 6 };
 struct scanner {
 	struct memo *memo;
 	struct store store;
+	struct published published;
 	struct stat now; /* of something just touched: the file system's clock */
 	int inputs, moved;
 };
@@ -106,59 +104,17 @@ static bool stamp_images(struct scanner *s, text *stamp, const struct line *l, e
 
 /* ---- published checkpoints ---- */
 
-static bool newer(const struct stat *a, const struct stat *b)
-{
-	return a->st_mtim.tv_sec != b->st_mtim.tv_sec
-	               ? a->st_mtim.tv_sec > b->st_mtim.tv_sec
-	               : a->st_mtim.tv_nsec > b->st_mtim.tv_nsec;
-}
-
-/* The first file of the list that is not as published, or NULL. Looking from the open
- * folder is what keeps thousands of files within milliseconds. */
-static const char *find_damage(const char *folder, const json_doc *list,
-                               const struct stat *published)
-{
-	int at = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	const char *damage = at < 0 ? "the folder" : NULL;
-	for (const cJSON *file = list->root->child; file && !damage; file = file->next) {
-		struct stat st;
-		const cJSON *bytes = cJSON_GetObjectItemCaseSensitive(file, "bytes");
-		if (fstatat(at, file->string, &st, 0) != 0 || !cJSON_IsNumber(bytes) ||
-		    (double)st.st_size != bytes->valuedouble || newer(&st, published))
-			damage = file->string;
-	}
-	if (at >= 0)
-		close(at);
-	return damage;
-}
-
 /* Nothing there is no damage: ninja sees a missing output itself. */
 static bool stamp_published(struct scanner *s, text *stamp, const struct line *l,
                             error *err)
 {
-	const char *folder = l->fields[2];
-	char path[PATH_BYTES];
-	struct stat st;
-	json_doc list;
-	error ignored;
-	int length = snprintf(path, sizeof path, "%s/" SENSITIVITY_FOLDER "/%s" FILES_SUFFIX,
-	                      folder, l->fields[3]);
-	if (length < 0 || (size_t)length >= sizeof path)
-		return fail(err, EXIT_BAD_INPUT, "%.100s...: path is too long", folder);
-	if (stat(path, &st) != 0)
-		return true;
-	if (!json_load(&list, path, MAX_LIST_BYTES, &ignored)) {
-		text_printf(stamp, "damaged: %s\n", l->fields[3]);
-		return true;
-	}
-	/* What depends on a file from the future would be made again for ever. */
-	const char *damage = newer(&st, &s->now) ? l->fields[3]
-	                                         : find_damage(folder, &list, &st);
+	const char *folder = l->fields[2], *damage;
+	if (!published_check(&s->published, folder, l->fields[3], &s->now, &damage, err))
+		return false;
 	if (damage) {
 		text_printf(stamp, "damaged: %s\n", damage);
 		printf("%s/%s: not as it was published, made anew\n", folder, damage);
 	}
-	json_free(&list);
 	return true;
 }
 
@@ -168,10 +124,11 @@ static bool check_piece(struct scanner *s, text *stamp, const struct output *pie
                         error *err)
 {
 	enum object_state state;
-	if (!store_check(&s->store, &piece->digest, false, &state, err))
+	struct stat st;
+	if (!store_check(&s->store, &piece->digest, false, &state, &st, err))
 		return false;
 	if (state == OBJECT_WHOLE)
-		return true;
+		return published_add_piece(&s->published, &st, &piece->digest, err);
 	text_printf(stamp, "%s\n", piece->digest.hex);
 	if (state == OBJECT_DAMAGED)
 		printf("%s/objects: %s (%s) is not what its name says, moved to %s/damaged and "
@@ -184,12 +141,11 @@ static bool check_piece(struct scanner *s, text *stamp, const struct output *pie
 static bool stamp_pieces(struct scanner *s, text *stamp, const struct line *l, error *err)
 {
 	struct variant_set set;
-	error unreadable;
 	if (!file_exists(l->fields[2]))
 		return true;
-	if (!variants_read(&set, l->fields[2], &unreadable)) {
+	if (!variants_read(&set, l->fields[2], err)) {
 		text_puts(stamp, "unreadable\n");
-		return true;
+		return err->code == EXIT_BAD_INPUT;
 	}
 	bool ok = check_piece(s, stamp, &set.rest, err);
 	for (int i = 0; ok && i < set.count; i++)
@@ -288,10 +244,14 @@ static bool look_at_clock(struct scanner *s, const char *tree, error *err)
 static bool open_scanner(struct scanner *s, const char *tree, error *err)
 {
 	char path[PATH_BYTES];
-	return join_path(path, sizeof path, tree, "store", err) &&
-	       store_open(&s->store, path, err) &&
-	       join_path(path, sizeof path, tree, "state/memo.db", err) &&
-	       (s->memo = memo_open(path, err)) && look_at_clock(s, tree, err);
+	if (!join_path(path, sizeof path, tree, "store", err) ||
+	    !store_open(&s->store, path, err) ||
+	    !join_path(path, sizeof path, tree, "state/memo.db", err) ||
+	    !(s->memo = memo_open(path, err)))
+		return false;
+	memo_hold(s->memo);
+	return join_path(path, sizeof path, tree, "state/published", err) &&
+	       published_open(&s->published, path, err) && look_at_clock(s, tree, err);
 }
 
 static bool log_scan(const struct scanner *s, const char *tree, const char *list,
@@ -325,7 +285,8 @@ int main(int argc, char **argv)
 	clock_gettime(CLOCK_MONOTONIC, &begun);
 	bool ok = parsed == PARSE_OK &&
 	          open_scanner(&s, tree, &err) && scan_list(&s, list, &err) &&
-	          log_scan(&s, tree, list, &begun, &err);
+	          published_keep(&s.published, &err) && log_scan(&s, tree, list, &begun, &err);
+	published_close(&s.published);
 	if (s.memo)
 		memo_close(s.memo);
 	if (ok && s.moved == 0)

@@ -87,7 +87,7 @@ static bool verify_store(const struct arguments *a, error *err)
 	bool ok = true;
 	for (size_t i = 0; ok && i < c.object_count; i++) {
 		enum object_state state;
-		ok = store_check(&s, &c.objects[i].digest, true, &state, err);
+		ok = store_check(&s, &c.objects[i].digest, true, &state, NULL, err);
 		if (ok && state == OBJECT_DAMAGED) {
 			printf("object %s: not what its name says; moved to %s/damaged\n",
 			       c.objects[i].digest.hex, s.folder);

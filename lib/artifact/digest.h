@@ -2,6 +2,7 @@
 #ifndef QUERN_ARTIFACT_DIGEST_H
 #define QUERN_ARTIFACT_DIGEST_H
 
+#include <openssl/sha.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -28,15 +29,14 @@ bool digest_equal(const struct digest *a, const struct digest *b);
 /* False unless text[length] is exactly 64 lower-case hex digits. */
 bool digest_parse(const char *text, size_t length, struct digest *out);
 
-/* Piece by piece. Trouble is remembered and told by digester_end. */
+/* Piece by piece; owns nothing. Trouble is remembered and told by digester_end. */
 struct digester {
-	struct evp_md_ctx_st *state; /* OpenSSL's; NULL when begun without memory */
+	SHA256_CTX state;
 	bool failed;
 };
 
 void digester_begin(struct digester *d);
 void digester_add(struct digester *d, const void *data, size_t size);
-bool digester_end(struct digester *d, struct digest *out, error *err); /* frees */
-void digester_drop(struct digester *d); /* frees, for when the digest is not wanted */
+bool digester_end(struct digester *d, struct digest *out, error *err);
 
 #endif

@@ -34,6 +34,7 @@ struct memo {
 	sqlite3 *db;           /* NULL: no file could be had, nothing is known */
 	sqlite3_stmt *find, *keep;
 	ino_t inode;           /* of the file that db has open */
+	bool holding;          /* one reading is open; see memo_hold */
 	struct memo_counts counts;
 	char path[PATH_BYTES];
 };
@@ -93,6 +94,7 @@ static bool seal_row(const struct identity *id, const char *digest, struct diges
 
 static void close_db(struct memo *m)
 {
+	m->holding = false;
 	sqlite3_finalize(m->find);
 	sqlite3_finalize(m->keep);
 	sqlite3_close(m->db);
@@ -120,10 +122,9 @@ static int open_db(struct memo *m)
 	code = sqlite3_exec(m->db, "PRAGMA synchronous = OFF", NULL, NULL, NULL);
 	if (code == SQLITE_OK)
 		code = prepare(m, FIND, &m->find);
+	/* No write-ahead log: most openings only read, and would make and remove its two
+	 * files each time. */
 	if (code == SQLITE_ERROR) { /* no such table: a new file */
-		/* Refused while another process is doing the same; the old journal mode
-		 * works too. */
-		sqlite3_exec(m->db, "PRAGMA journal_mode = WAL", NULL, NULL, NULL);
 		code = sqlite3_exec(m->db, CREATE, NULL, NULL, NULL);
 		if (code == SQLITE_OK)
 			code = prepare(m, FIND, &m->find);
@@ -147,14 +148,15 @@ static bool means_damage(int code)
  * old journal. Not if another process has done so since. */
 static void move_aside(struct memo *m)
 {
+	static const char *const journals[] = { "-journal", "-wal", "-shm" };
 	char other[PATH_BYTES + 16];
 	struct stat st;
 	if (stat(m->path, &st) != 0 || st.st_ino != m->inode)
 		return;
-	snprintf(other, sizeof other, "%s-wal", m->path);
-	disk_unlink(other);
-	snprintf(other, sizeof other, "%s-shm", m->path);
-	disk_unlink(other);
+	for (size_t i = 0; i < sizeof journals / sizeof journals[0]; i++) {
+		snprintf(other, sizeof other, "%s%s", m->path, journals[i]);
+		disk_unlink(other);
+	}
 	snprintf(other, sizeof other, "%s.damaged", m->path);
 	disk_rename(m->path, other);
 }
@@ -225,6 +227,23 @@ struct memo *memo_open(const char *path, error *err)
 		return NULL;
 	}
 	return m;
+}
+
+/* A failed BEGIN or COMMIT costs time, nothing else. */
+void memo_hold(struct memo *m)
+{
+	pthread_mutex_lock(&m->mutex);
+	m->holding = m->db && sqlite3_exec(m->db, "BEGIN", NULL, NULL, NULL) == SQLITE_OK;
+	pthread_mutex_unlock(&m->mutex);
+}
+
+static void let_go(struct memo *m)
+{
+	pthread_mutex_lock(&m->mutex);
+	if (m->holding)
+		sqlite3_exec(m->db, "COMMIT", NULL, NULL, NULL);
+	m->holding = false;
+	pthread_mutex_unlock(&m->mutex);
 }
 
 void memo_close(struct memo *m)
@@ -323,6 +342,7 @@ static bool digest_open(struct memo *m, int fd, const char *path, struct digest 
 		if (*stable)
 			return true;
 	}
+	let_go(m);
 	if (!digest_descriptor(fd, path, out, &bytes, err) || !look(fd, path, &after, err))
 		return false;
 	count_hashing(m, bytes);

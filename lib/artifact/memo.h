@@ -29,6 +29,11 @@ struct memo; /* several processes and threads may use one file, threads one memo
 struct memo *memo_open(const char *path, error *err);
 void memo_close(struct memo *m);
 
+/* From here to the first file that is not known all answers come from one reading of
+ * the memo. For a caller that asks for many files one after the other: others cannot
+ * write to the memo meanwhile. */
+void memo_hold(struct memo *m);
+
 /* The digest of a regular file. The file is looked at again after it was hashed;
  * one that changed meanwhile is hashed again, one that keeps changing is an
  * error. */

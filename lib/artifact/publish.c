@@ -65,6 +65,16 @@ bool write_file(const char *path, const void *data, size_t size, error *err)
 	       atomic_commit(&f, err);
 }
 
+bool write_cache(const char *path, const void *data, size_t size, error *err)
+{
+	struct atomic_file f;
+	if (!atomic_begin(&f, path, err) || !atomic_write(&f, data, size, err))
+		return false;
+	int result = disk_rename(f.temp.path, f.target);
+	temp_discard(&f.temp);
+	return result == 0 || fail_disk(err, result, f.target, "replace the file");
+}
+
 /* Does the open file hold exactly data[size]? Any trouble counts as no. */
 static bool holds(int fd, const char *data, size_t size)
 {

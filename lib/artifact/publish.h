@@ -30,6 +30,10 @@ void atomic_abandon(struct atomic_file *f);
 /* A whole file at once. */
 bool write_file(const char *path, const void *data, size_t size, error *err);
 
+/* The same without waiting for the disk, for what is only a help: after a power cut the
+ * file may be empty or torn, so it must carry its own digest. */
+bool write_cache(const char *path, const void *data, size_t size, error *err);
+
 /* Leaves a file that holds exactly these bytes untouched, times included, so
  * that ninja's restat sees that nothing moved. `changed` may be NULL. */
 bool write_file_if_changed(const char *path, const void *data, size_t size,

@@ -141,21 +141,22 @@ static bool reread_object(const struct store *s, const struct digest *digest,
 }
 
 bool store_check(const struct store *s, const struct digest *digest, bool reread,
-                 enum object_state *state, error *err)
+                 enum object_state *state, struct stat *st, error *err)
 {
 	char path[PATH_BYTES];
-	struct stat st;
+	struct stat own;
 	bool whole = true;
+	st = st ? st : &own;
 	*state = OBJECT_ABSENT;
 	if (!store_object_path(s, digest, path, err))
 		return false;
-	if (lstat(path, &st) != 0)
+	if (lstat(path, st) != 0)
 		return errno == ENOENT || errno == ENOTDIR ||
 		       fail_disk(err, -errno, path, "look at the object");
-	if (!S_ISREG(st.st_mode))
+	if (!S_ISREG(st->st_mode))
 		return true;
-	if ((reread || !is_marked(&st, digest)) &&
-	    !reread_object(s, digest, path, &st, &whole, err))
+	if ((reread || !is_marked(st, digest)) &&
+	    !reread_object(s, digest, path, st, &whole, err))
 		return false;
 	*state = whole ? OBJECT_WHOLE : OBJECT_DAMAGED;
 	return true;
@@ -165,14 +166,11 @@ bool store_check(const struct store *s, const struct digest *digest, bool reread
 static bool look_for_object(const struct store *s, const struct output *o,
                             bool *present, error *err)
 {
-	char path[PATH_BYTES];
 	struct stat st;
 	enum object_state state;
-	if (!store_check(s, &o->digest, false, &state, err) ||
-	    !store_object_path(s, &o->digest, path, err))
+	if (!store_check(s, &o->digest, false, &state, &st, err))
 		return false;
-	*present = state == OBJECT_WHOLE && stat(path, &st) == 0 &&
-	           (uint64_t)st.st_size == o->bytes;
+	*present = state == OBJECT_WHOLE && (uint64_t)st.st_size == o->bytes;
 	return true;
 }
 
@@ -191,7 +189,6 @@ bool object_begin(struct object_writer *w, const struct store *s, error *err)
 
 void object_abandon(struct object_writer *w)
 {
-	digester_drop(&w->digester);
 	temp_discard(&w->temp);
 }
 

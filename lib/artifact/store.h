@@ -21,6 +21,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/stat.h>
 
 #include "lib/artifact/digest.h"
 #include "lib/artifact/key.h"
@@ -46,9 +47,10 @@ enum object_state { OBJECT_ABSENT, OBJECT_WHOLE, OBJECT_DAMAGED };
 
 /* How an object stands. It is read when it was written to since it was stored, or
  * when `reread`; a damaged one is moved to damaged/, so that whatever names it is a
- * miss and the next run makes it again. */
+ * miss and the next run makes it again. *st, which may be NULL, is that of a file that
+ * was found. */
 bool store_check(const struct store *s, const struct digest *digest, bool reread,
-                 enum object_state *state, error *err);
+                 enum object_state *state, struct stat *st, error *err);
 
 /* Where an object is, or would be. */
 bool store_object_path(const struct store *s, const struct digest *digest,

@@ -136,22 +136,24 @@ void free_list(struct entry_list *list)
  * a class that the linears have. SGLang: compressed_tensors/utils.py,
  * check_equal_or_regex_match: a plain entry may also be the last components. */
 static bool entry_matches(const struct list_entry *entry, enum program program,
-                          const char *name, const char **how)
+                          const char *name, struct entry_match *match)
 {
 	size_t length = strlen(name);
-	*how = "equals";
+	match->how = "equals";
 	if (entry->regex) {
-		*how = "matches";
-		return regexec(entry->regex, name, 0, NULL, 0) == 0;
+		int code = regexec(entry->regex, name, 0, NULL, 0);
+		match->how = "matches";
+		match->failed |= code != 0 && code != REG_NOMATCH;
+		return code == 0;
 	}
 	if (strcmp(entry->text, name) == 0)
 		return true;
 	if (program == PROGRAM_SGLANG && entry->length < length) {
 		const char *end = name + length - entry->length;
-		*how = "is the end of";
+		match->how = "is the end of";
 		return end[-1] == '.' && strcmp(end, entry->text) == 0;
 	}
-	*how = "is the class of";
+	match->how = "is the class of";
 	return program == PROGRAM_TRANSFORMERS &&
 	       (strcmp(entry->text, "Linear") == 0 || strcmp(entry->text, "Module") == 0);
 }
@@ -160,11 +162,9 @@ static bool any_entry_matches(const struct entry_list *list, enum program progra
                               const char *name, struct entry_match *match)
 {
 	for (int i = 0; i < list->count; i++) {
-		const char *how;
-		if (!entry_matches(&list->entries[i], program, name, &how))
+		if (!entry_matches(&list->entries[i], program, name, match))
 			continue;
 		match->entry = &list->entries[i];
-		match->how = how;
 		return true;
 	}
 	return false;
@@ -206,5 +206,7 @@ bool match_ignores(const struct entry_list *list, enum program program,
 	int found = 0;
 	for (int s = 0; !by_name && s < built->shard_count; s++)
 		found += any_entry_matches(list, program, built->shards[s], match);
+	if (match->failed)
+		return fail_memory(err, "asking a regular expression", strlen(built->name));
 	return found == 0 || found == built->shard_count || fail_split(built, err);
 }

@@ -42,6 +42,7 @@ struct entry_match {
 	const struct list_entry *entry;
 	const char *how; /* "equals", "as a wildcard covers" */
 	const char *rule;
+	bool failed;     /* an expression could not be asked, for lack of memory */
 };
 
 /* `module` is quern's name of a linear; anything else is EXIT_INTERNAL. modelopt:

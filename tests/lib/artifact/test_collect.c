@@ -58,7 +58,7 @@ static enum object_state look(const struct digest *object, bool reread)
 {
 	enum object_state state;
 	error err;
-	assert_true(store_check(&store, object, reread, &state, &err));
+	assert_true(store_check(&store, object, reread, &state, NULL, &err));
 	return state;
 }
 
