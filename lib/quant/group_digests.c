@@ -30,11 +30,9 @@ static bool digest_group(const struct checkpoint *c, const struct linear_shape *
 		name_to_hub(linears[group->members[m]].name, hub);
 		snprintf(name, sizeof name, "%s.weight", hub);
 		const struct tensor *t = checkpoint_find(c, name);
-		if (!t) {
-			digester_drop(&d);
+		if (!t)
 			return fail(err, EXIT_BAD_INPUT, "%s: expected tensor %s, found none", c->folder,
 			            name);
-		}
 		add_tensor(&d, t);
 	}
 	return digester_end(&d, out, err);
