@@ -4,7 +4,6 @@
  * header those include, in sorted order, each with its SHA-256, are digested into
  * one number: what a key holds of the tool. Another compiler, flag or folder gives
  * the same number; any edit of a source gives another. */
-#include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +12,7 @@
 #include "lib/artifact/publish.h"
 #include "lib/base/arena.h"
 #include "lib/base/file.h"
+#include "lib/base/list.h"
 #include "lib/base/options.h"
 #include "lib/base/text.h"
 
@@ -43,14 +43,14 @@ static bool add_source(struct source_set *set, const char *path, size_t length, 
  * that have none. */
 static bool add_gpu(struct source_set *set, error *err)
 {
-	glob_t found;
-	bool ok = true;
-	if (glob("lib/gpu/*.c", 0, NULL, &found) != 0 ||
-	    glob("kernels/*.cu", GLOB_APPEND, NULL, &found) != 0)
-		return fail(err, EXIT_INTERNAL, "lib/gpu/*.c, kernels/*.cu: expected sources");
-	for (size_t i = 0; ok && i < found.gl_pathc; i++)
-		ok = add_source(set, found.gl_pathv[i], strlen(found.gl_pathv[i]), err);
-	globfree(&found);
+	struct path_list found = { 0 };
+	bool ok = list_paths(&found, "lib/gpu/*.c", err) &&
+	          list_paths(&found, "kernels/*.cu", err);
+	if (ok && found.count == 0)
+		ok = fail(err, EXIT_INTERNAL, "lib/gpu/*.c, kernels/*.cu: expected sources");
+	for (int i = 0; ok && i < found.count; i++)
+		ok = add_source(set, found.paths[i], strlen(found.paths[i]), err);
+	free_paths(&found);
 	return ok;
 }
 

@@ -1,9 +1,9 @@
 /* Compile and link edges for whatever lies in the source folders: lib and kernels go
  * into one archive, every tools/NAME.c (arguments.c aside, which they share), every
  * tests/bench/NAME.c and every test_NAME.c becomes a program. */
-#include <glob.h>
 #include <string.h>
 
+#include "lib/base/list.h"
 #include "lib/graph/emit_internal.h"
 
 static const char *const LIBRARY[] = { "lib/*/*.c", "lib/*/*/*.c", "kernels/*.c",
@@ -32,18 +32,15 @@ static bool is_device_half(const char *path)
 }
 
 /* Files that match any pattern, sorted within each. */
-static bool list_sources(const char *const *patterns, glob_t *found, error *err)
+static bool list_sources(const char *const *patterns, struct path_list *found, error *err)
 {
-	int flags = 0;
-	*found = (glob_t){ 0 };
-	for (int i = 0; patterns[i]; i++, flags = GLOB_APPEND) {
-		int status = glob(patterns[i], flags, NULL, found);
-		/* glob that ran out of memory has freed what it had. */
-		if (status != 0 && status != GLOB_NOMATCH)
-			return fail(err, EXIT_ENVIRONMENT, "%s: cannot list the sources",
-			            patterns[i]);
-	}
-	return true;
+	bool ok = true;
+	*found = (struct path_list){ 0 };
+	for (int i = 0; ok && patterns[i]; i++)
+		ok = list_paths(found, patterns[i], err);
+	if (!ok)
+		free_paths(found);
+	return ok;
 }
 
 static bool is_shared(const char *path)
@@ -70,19 +67,19 @@ static void emit_compile(text *out, const struct variant *v, const char *path)
 static bool emit_archive(text *out, const struct variant *v, const char *name,
                          const char *const *patterns, error *err)
 {
-	glob_t found;
+	struct path_list found;
 	if (!list_sources(patterns, &found, err))
 		return false;
-	for (size_t i = 0; i < found.gl_pathc; i++)
-		if (!is_device_half(found.gl_pathv[i]))
-			emit_compile(out, v, found.gl_pathv[i]);
+	for (int i = 0; i < found.count; i++)
+		if (!is_device_half(found.paths[i]))
+			emit_compile(out, v, found.paths[i]);
 	text_printf(out, "build %s/%s: archive", v->folder, name);
-	for (size_t i = 0; i < found.gl_pathc; i++)
-		if (!is_device_half(found.gl_pathv[i]))
+	for (int i = 0; i < found.count; i++)
+		if (!is_device_half(found.paths[i]))
 			text_printf(out, " $\n  %s/obj/%.*s.o", v->folder,
-		            stem_length(found.gl_pathv[i]), found.gl_pathv[i]);
+		            stem_length(found.paths[i]), found.paths[i]);
 	text_puts(out, "\n");
-	globfree(&found);
+	free_paths(&found);
 	return true;
 }
 
@@ -101,11 +98,11 @@ static void emit_tool(text *out, const struct variant *v, const char *path)
 
 static bool emit_tools(text *out, const struct variant *v, text *all, error *err)
 {
-	glob_t found;
+	struct path_list found;
 	if (!list_sources(TOOLS, &found, err))
 		return false;
-	for (size_t i = 0; i < found.gl_pathc; i++) {
-		const char *path = found.gl_pathv[i];
+	for (int i = 0; i < found.count; i++) {
+		const char *path = found.paths[i];
 		if (is_shared(path))
 			continue;
 		int length = stem_length(path) - (int)strlen("tools/");
@@ -114,36 +111,36 @@ static bool emit_tools(text *out, const struct variant *v, text *all, error *err
 		if (v == &PLAIN && strcmp(path, "tools/sources.c") != 0)
 			text_printf(all, " $\n  $o/bin/%.*s.digest", length, path + strlen("tools/"));
 	}
-	globfree(&found);
+	free_paths(&found);
 	return true;
 }
 
 static bool emit_tests(text *out, const struct variant *v, text *all, error *err)
 {
-	glob_t found;
+	struct path_list found;
 	if (!list_sources(TESTS, &found, err))
 		return false;
-	for (size_t i = 0; i < found.gl_pathc; i++) {
-		int length = stem_length(found.gl_pathv[i]);
-		const char *path = found.gl_pathv[i];
+	for (int i = 0; i < found.count; i++) {
+		int length = stem_length(found.paths[i]);
+		const char *path = found.paths[i];
 		emit_compile(out, v, path);
 		text_printf(out, "build %s/%.*s: %s %s/obj/%.*s.o %s/libsupport.a "
 		            "%s/libquern.a\n  libs = -lcmocka $libs\n", v->folder, length, path,
 		            v->link, v->folder, length, path, v->folder, v->folder);
 		text_printf(all, " $\n  %s/%.*s", v->folder, length, path);
 	}
-	globfree(&found);
+	free_paths(&found);
 	return true;
 }
 
 /* What the benches run beside the tools; their tests are tests. */
 static bool emit_bench(text *out, text *all, error *err)
 {
-	glob_t found;
+	struct path_list found;
 	if (!list_sources(BENCH, &found, err))
 		return false;
-	for (size_t i = 0; i < found.gl_pathc; i++) {
-		const char *path = found.gl_pathv[i], *name = path + strlen("tests/bench/");
+	for (int i = 0; i < found.count; i++) {
+		const char *path = found.paths[i], *name = path + strlen("tests/bench/");
 		int length = (int)(strlen(name) - strlen(".c"));
 		if (strncmp(name, "test_", 5) == 0)
 			continue;
@@ -152,19 +149,19 @@ static bool emit_bench(text *out, text *all, error *err)
 		            "$o/libsupport.a $o/libquern.a\n", length, name, length, name);
 		text_printf(all, " $\n  $o/bench/%.*s", length, name);
 	}
-	globfree(&found);
+	free_paths(&found);
 	return true;
 }
 
 /* libquern_gpu.so, beside the programs that load it. */
 static bool emit_gpu(text *out, text *all, error *err)
 {
-	glob_t found;
+	struct path_list found;
 	if (!list_sources(GPU, &found, err))
 		return false;
 	text inputs = { 0 };
-	for (size_t i = 0; i < found.gl_pathc; i++) {
-		const char *path = found.gl_pathv[i];
+	for (int i = 0; i < found.count; i++) {
+		const char *path = found.paths[i];
 		if (strcmp(path, "lib/gpu/load.c") == 0)
 			continue;
 		emit_compile(out, &PLAIN, path);
@@ -173,7 +170,7 @@ static bool emit_gpu(text *out, text *all, error *err)
 	text_printf(out, "build $o/bin/libquern_gpu.so: link_gpu%s $o/libquern.a\n",
 	            inputs.data ? inputs.data : "");
 	text_puts(all, " $\n  $o/bin/libquern_gpu.so");
-	globfree(&found);
+	free_paths(&found);
 	bool ok = text_ok(&inputs, err);
 	text_free(&inputs);
 	return ok;
