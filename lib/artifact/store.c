@@ -237,8 +237,13 @@ bool store_add_bytes(const struct store *s, const void *data, size_t size,
                      struct output *out, error *err)
 {
 	struct object_writer w;
-	return object_begin(&w, s, err) && object_write(&w, data, size, err) &&
-	       object_commit(&w, out, err);
+	bool present;
+	out->bytes = size;
+	if (!digest_bytes(data, size, &out->digest, err) ||
+	    !look_for_object(s, out, &present, err))
+		return false;
+	return present || (object_begin(&w, s, err) && object_write(&w, data, size, err) &&
+	                   object_commit(&w, out, err));
 }
 
 static bool copy_in(struct object_writer *w, int fd, const char *path, error *err)

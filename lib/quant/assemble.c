@@ -71,6 +71,21 @@ static bool add_copy(struct builder *b, const char *name, const char *path, erro
 	return ok;
 }
 
+/* A file that many schemes have alike is stored once and linked: so it is written and
+ * waited for once. */
+static bool add_shared(struct builder *b, const char *name, const char *path, error *err)
+{
+	char *data;
+	size_t size;
+	struct output object = { .name = name };
+	if (!read_file(path, MAX_TEXT_BYTES, &data, &size, err))
+		return false;
+	bool ok = store_add_bytes(&b->store, data, size, &object, err) &&
+	          link_object_as(b, name, &object, err);
+	free(data);
+	return ok;
+}
+
 static bool write_index(struct builder *b, error *err)
 {
 	text printed = { 0 };
@@ -100,7 +115,7 @@ static bool write_configs(struct builder *b, error *err)
 }
 
 /* The base's own files, byte for byte; its README makes room for the model card. */
-static bool copy_texts(struct builder *b, error *err)
+static bool add_texts(struct builder *b, error *err)
 {
 	struct file_names names;
 	if (!list_model_files(b->a->model, FILES_TEXTS, &b->memory, &names, err))
@@ -109,7 +124,7 @@ static bool copy_texts(struct builder *b, error *err)
 		char path[PATH_BYTES];
 		if (strcmp(names.names[i], "README.md") != 0 &&
 		    !(join_path(path, sizeof path, b->a->model, names.names[i], err) &&
-		      add_copy(b, names.names[i], path, err)))
+		      add_shared(b, names.names[i], path, err)))
 			return false;
 	}
 	return true;
@@ -122,16 +137,18 @@ static void folder_of(const char *path, char *out, size_t size)
 	snprintf(out, size, "%.*s", slash ? (int)(slash - path) : 1, slash ? path : ".");
 }
 
-static bool copy_sensitivity(struct builder *b, const char *folder, const char *file,
-                             const char *as, error *err)
+typedef bool file_adder(struct builder *b, const char *name, const char *path, error *err);
+
+static bool add_table(struct builder *b, file_adder *add, const char *folder,
+                            const char *file, const char *as, error *err)
 {
 	char path[PATH_BYTES], name[PATH_BYTES];
 	return join_path(path, sizeof path, folder, file, err) &&
 	       join_path(name, sizeof name, SENSITIVITY_FOLDER, as, err) &&
-	       add_copy(b, name, path, err);
+	       add(b, name, path, err);
 }
 
-static bool copy_manifests(struct builder *b, error *err)
+static bool add_manifests(struct builder *b, error *err)
 {
 	const struct assembly *a = b->a;
 	char folder[PATH_BYTES], own[PATH_BYTES], coverage[PATH_BYTES], inherited[PATH_BYTES],
@@ -141,15 +158,15 @@ static bool copy_manifests(struct builder *b, error *err)
 	snprintf(coverage, sizeof coverage, "%s_coverage_from_baseline.json", a->file_name);
 	snprintf(inherited, sizeof inherited, "%s_quant_manifest.json", b->baseline.name);
 	snprintf(state, sizeof state, "%s_autoquant_state.json", b->baseline.name);
-	return copy_sensitivity(b, a->slice, "manifest.json", own, err) &&
-	       copy_sensitivity(b, a->slice, "slice.json", coverage, err) &&
+	return add_table(b, add_copy, a->slice, "manifest.json", own, err) &&
+	       add_table(b, add_copy, a->slice, "slice.json", coverage, err) &&
 	       (strcmp(own, inherited) == 0 ||
-	        copy_sensitivity(b, folder, inherited, inherited, err)) &&
-	       copy_sensitivity(b, folder, state, state, err) &&
-	       copy_sensitivity(b, folder, "per-layer-sensitivity.md",
-	                        "per-layer-sensitivity.md", err) &&
-	       copy_sensitivity(b, folder, "per-layer-sensitivity.json",
-	                        "per-layer-sensitivity.json", err);
+	        add_table(b, add_shared, folder, inherited, inherited, err)) &&
+	       add_table(b, add_shared, folder, state, state, err) &&
+	       add_table(b, add_shared, folder, "per-layer-sensitivity.md",
+	                       "per-layer-sensitivity.md", err) &&
+	       add_table(b, add_shared, folder, "per-layer-sensitivity.json",
+	                       "per-layer-sensitivity.json", err);
 }
 
 static bool write_card(struct builder *b, error *err)
@@ -181,7 +198,7 @@ static bool fill_draft(struct builder *b, error *err)
 	tree_object(&b->index, b->index.root, "metadata");
 	b->weight_map = tree_object(&b->index, b->index.root, "weight_map");
 	return choose_weights(b, err) && lay_out_weights(b, err) && write_index(b, err) && write_configs(b, err) &&
-	       copy_texts(b, err) && copy_manifests(b, err) && write_card(b, err) &&
+	       add_texts(b, err) && add_manifests(b, err) && write_card(b, err) &&
 	       write_file_list(b, err);
 }
 

@@ -34,8 +34,8 @@ static void index_tensors(struct builder *b, const struct tensor *tensors, size_
 	}
 }
 
-static bool link_object_as(struct builder *b, const char *name, const struct output *object,
-                           error *err)
+bool link_object_as(struct builder *b, const char *name, const struct output *object,
+                    error *err)
 {
 	char path[PATH_BYTES];
 	record_file(b, name, &object->digest, object->bytes);

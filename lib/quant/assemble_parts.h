@@ -46,6 +46,10 @@ struct builder {
 
 void record_file(struct builder *b, const char *name, const struct digest *digest,
                  uint64_t bytes);
+/* A further name of an object of the store. */
+bool link_object_as(struct builder *b, const char *name, const struct output *object,
+                    error *err);
+
 bool add_text(struct builder *b, const char *name, const text *content, error *err);
 
 /* ---- assemble_weights.c ---- */
