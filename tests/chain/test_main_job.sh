@@ -29,17 +29,15 @@ second_run() {
 	grep -qx 'setup: everything is current' setup.txt
 }
 
-# The contract is 20 ms; a machine shared with other tests is given more.
+# The contract is 20 ms from start to end; on a machine that runs other tests meanwhile
+# only the processor's time means anything, and caches that others use double it.
 second_run_time() {
-	for run in 1 2 3 4 5 6 7 8 9; do
-		begun=$(date +%s%N)
-		ninja "$scheme" >build.txt
-		ended=$(date +%s%N)
-		echo $(((ended - begun) / 10000))
-	done | sort -n >times.txt
-	median=$(sed -n 5p times.txt)
-	echo "no-op ninja: median $((median / 100)).$((median % 100 / 10)) ms" >"$work/time.txt"
-	[ "$median" -le 10000 ] || {
+	for run in 1 2 3 4 5 6 7 8 9 10; do ninja "$scheme" >build.txt; done
+	times >times.txt # of this subshell; its second line is what its children took
+	sed -n '2s/[ms]/ /gp' times.txt | awk '{
+		printf "no-op ninja: %.1f ms of a processor\n", (($1 + $3) * 60 + $2 + $4) * 100
+	}' >"$work/time.txt"
+	awk '{ exit $3 > 40 }' "$work/time.txt" || {
 		cat "$work/time.txt"
 		return 1
 	}
