@@ -1,8 +1,10 @@
-/* flips VERIFY MODEL FOLDER PAYLOAD PLACES: damages the files of a checkpoint, one bit or one
- * cut at a time, and runs verify after each; see tests/faults/flips.
+/* flips MODEL FOLDER STORE PAYLOAD PLACES: damages the files of a checkpoint and the records
+ * of a store, one bit or one cut at a time, and looks whether each is found; see
+ * tests/faults/flips.
  *
- * PAYLOAD bits of weights are flipped; of headers and of all other files PLACES bits and
- * lengths each, or every one when PLACES is 0. */
+ * Every file counts in full, but for weights behind their header and the base's token
+ * tables: of those PAYLOAD bits are sampled. Of the rest PLACES bits and lengths of each
+ * file are tried, or every one when PLACES is 0. */
 #include <fcntl.h>
 #include <ftw.h>
 #include <inttypes.h>
@@ -10,19 +12,22 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
+
+#include "lib/artifact/census.h"
+#include "lib/quant/verify.h"
 
 enum { MOST_FILES = 4096 };
 
 static struct target {
 	char *path;
-	uint64_t bytes, header; /* of header: all of a file that is no safetensors */
+	uint64_t bytes, header; /* of header: what counts in full */
 } files[MOST_FILES];
 static int file_count;
 
-static const char *verify, *model, *folder;
-static uint64_t tried, missed, seed = 1;
+static const char *model, *folder;
+static struct store store;
+static uint64_t bits, cuts, missed, seed = 1;
 
 /* splitmix64 */
 static uint64_t random_below(uint64_t limit)
@@ -33,62 +38,87 @@ static uint64_t random_below(uint64_t limit)
 	return (z ^ z >> 31) % limit;
 }
 
-static void give_up(const char *what)
+static void __attribute__((noreturn)) give_up(const char *what)
 {
 	perror(what);
 	exit(3);
 }
 
+/* ---- what is damaged ---- */
+
+static uint64_t count_header(const char *path, uint64_t bytes)
+{
+	static const char *const tables[] = { "tokenizer.json", "vocab.json", "merges.txt" };
+	const char *name = strrchr(path, '/') + 1, *dot = strrchr(name, '.');
+	uint64_t length = 0;
+	for (size_t i = 0; i < sizeof tables / sizeof tables[0]; i++)
+		if (strcmp(name, tables[i]) == 0)
+			return 0;
+	if (!dot || strcmp(dot, ".safetensors") != 0)
+		return bytes;
+	int fd = open(path, O_RDONLY);
+	if (fd < 0 || read(fd, &length, sizeof length) != sizeof length)
+		give_up(path);
+	close(fd);
+	return sizeof length + length;
+}
+
 static int add_file(const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
 	(void)ftw;
-	if (type != FTW_F || file_count == MOST_FILES)
+	if (type != FTW_F)
 		return 0;
+	if (file_count == MOST_FILES)
+		return -1;
 	struct target *t = &files[file_count++];
 	t->path = strdup(path);
-	t->bytes = t->header = (uint64_t)st->st_size;
-	const char *dot = strrchr(path, '.');
-	if (dot && strcmp(dot, ".safetensors") == 0) {
-		uint64_t length;
-		int fd = open(path, O_RDONLY);
-		if (fd < 0 || read(fd, &length, sizeof length) != sizeof length)
-			give_up(path);
-		close(fd);
-		t->header = sizeof length + length;
-	}
+	t->bytes = (uint64_t)st->st_size;
+	t->header = count_header(path, t->bytes);
 	return 0;
 }
 
-static int run_verify(void)
+/* ---- who has to find it ---- */
+
+static bool checkpoint_is_found_whole(void)
 {
-	pid_t child = fork();
-	if (child < 0)
-		give_up("fork");
-	if (child == 0) {
-		int null = open("/dev/null", O_WRONLY);
-		dup2(null, 1);
-		dup2(null, 2);
-		execl(verify, verify, "--model", model, folder, (char *)NULL);
-		_exit(127);
-	}
-	int status;
-	waitpid(child, &status, 0);
-	return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+	struct verified v;
+	error err;
+	if (verify_checkpoint(folder, model, &v, &err))
+		return true;
+	if (err.code != EXIT_BAD_INPUT)
+		give_up(err.text);
+	return false;
 }
+
+/* As `store verify` does. */
+static bool store_is_found_whole(void)
+{
+	struct census c;
+	error err;
+	bool whole = true;
+	if (!census_take(&c, &store, &err))
+		give_up(err.text);
+	for (size_t i = 0; i < c.result_count; i++)
+		whole = whole && c.results[i].whole;
+	census_free(&c);
+	return whole;
+}
+
+static bool (*is_found_whole)(void);
 
 static void expect_found(const char *what, const struct target *t, uint64_t place)
 {
-	int code = run_verify();
-	tried++;
-	if (code == 2)
+	if (!is_found_whole())
 		return;
 	missed++;
-	printf("MISSED %s %" PRIu64 " of %s: verify ended with %d\n", what, place, t->path, code);
+	printf("MISSED %s %" PRIu64 " of %s\n", what, place, t->path);
 }
+
+/* ---- damaging ---- */
 
 static void flip(const struct target *t, uint64_t bit)
 {
-	unsigned char byte;
+	unsigned char byte = 0;
 	int fd = open(t->path, O_RDWR);
 	off_t at = (off_t)(bit / 8);
 	if (fd < 0 || pread(fd, &byte, 1, at) != 1)
@@ -96,6 +126,7 @@ static void flip(const struct target *t, uint64_t bit)
 	byte ^= (unsigned char)(1 << bit % 8);
 	if (pwrite(fd, &byte, 1, at) != 1)
 		give_up(t->path);
+	bits++;
 	expect_found("bit", t, bit);
 	byte ^= (unsigned char)(1 << bit % 8);
 	if (pwrite(fd, &byte, 1, at) != 1)
@@ -111,6 +142,7 @@ static void cut(const struct target *t, uint64_t length)
 	if (!tail || fd < 0 || pread(fd, tail, lost, (off_t)length) != (ssize_t)lost ||
 	    ftruncate(fd, (off_t)length) != 0)
 		give_up(t->path);
+	cuts++;
 	expect_found("length", t, length);
 	if (pwrite(fd, tail, lost, (off_t)length) != (ssize_t)lost)
 		give_up(t->path);
@@ -126,27 +158,24 @@ static void each(void (*damage)(const struct target *, uint64_t), const struct t
 		damage(t, places ? random_below(limit) : i);
 }
 
-int main(int argc, char **argv)
+static void damage_in_full(const char *what, uint64_t places)
 {
-	if (argc != 6)
-		return 1;
-	verify = argv[1];
-	model = argv[2];
-	folder = argv[3];
-	uint64_t payload = strtoull(argv[4], NULL, 10), total = 0;
-	uint64_t places = strtoull(argv[5], NULL, 10);
-	if (nftw(folder, add_file, 16, FTW_PHYS) != 0)
-		give_up(folder);
-	if (run_verify() != 0) {
-		printf("verify does not pass the undamaged checkpoint\n");
-		return 1;
-	}
-	for (int i = 0; i < file_count; i++)
-		total += files[i].bytes - files[i].header;
+	bits = cuts = 0;
 	for (int i = 0; i < file_count; i++) {
 		each(flip, &files[i], files[i].header * 8, places);
 		each(cut, &files[i], files[i].header, places);
 	}
+	printf("%s: %" PRIu64 " bits, %" PRIu64 " cuts of %d files\n", what, bits, cuts,
+	       file_count);
+	fflush(stdout);
+}
+
+static void damage_payload(uint64_t payload)
+{
+	uint64_t total = 0;
+	bits = 0;
+	for (int i = 0; i < file_count; i++)
+		total += files[i].bytes - files[i].header;
 	for (uint64_t i = 0; i < payload; i++) {
 		uint64_t byte = random_below(total);
 		int f = 0;
@@ -154,8 +183,40 @@ int main(int argc, char **argv)
 			byte -= files[f].bytes - files[f].header;
 		flip(&files[f], (files[f].header + byte) * 8 + random_below(8));
 	}
-	int code = run_verify();
-	printf("%" PRIu64 " damages in %d files, %" PRIu64 " missed; undamaged again: %s\n",
-	       tried, file_count, missed, code == 0 ? "verified" : "NOT verified");
-	return missed || code ? 1 : 0;
+	printf("weights and token tables: %" PRIu64 " bits of %" PRIu64 " bytes\n", bits, total);
+}
+
+static void list_files(const char *below)
+{
+	file_count = 0;
+	if (nftw(below, add_file, 16, FTW_PHYS) != 0)
+		give_up(below);
+	if (!is_found_whole()) {
+		printf("%s is not found whole before it is damaged\n", below);
+		exit(1);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	char results[PATH_BYTES];
+	error err;
+	if (argc != 6 || !store_open(&store, argv[3], &err) ||
+	    !join_path(results, sizeof results, argv[3], "results", &err))
+		return 1;
+	model = argv[1];
+	folder = argv[2];
+	uint64_t payload = strtoull(argv[4], NULL, 10), places = strtoull(argv[5], NULL, 10);
+	is_found_whole = store_is_found_whole;
+	list_files(results);
+	damage_in_full("keys and results of the store", places);
+	bool whole = is_found_whole();
+	is_found_whole = checkpoint_is_found_whole;
+	list_files(folder);
+	damage_payload(payload);
+	damage_in_full("headers, index, manifests, configurations, tables of a checkpoint",
+	               places);
+	whole = whole && is_found_whole();
+	printf("%" PRIu64 " missed; undamaged again: %s\n", missed, whole ? "whole" : "NOT whole");
+	return missed || !whole;
 }

@@ -1,9 +1,15 @@
-# Sourced by the loops after scenario.sh.
+# Sourced by the loops after scenario.sh, in the repository's root.
+
+# link_with_library NAME: $work/NAME of tests/faults/NAME.c.
+link_with_library() {
+	ninja "$out/libsupport.a" "$out/libquern.a" >/dev/null
+	# shellcheck disable=SC2046 # libs are words
+	${CC:-cc} -std=c11 -D_GNU_SOURCE -O2 -I. -o "$work/$1" "tests/faults/$1.c" \
+		"$out/libsupport.a" "$out/libquern.a" $(sed -n 's/^libs = //p' build.ninja)
+}
 
 # make_small_model FOLDER
 make_small_model() {
-	ninja "$out/libsupport.a" "$out/libquern.a" >/dev/null
-	${CC:-cc} -std=c11 -D_GNU_SOURCE -O2 -I. -o "$work/make_model" tests/faults/make_model.c \
-		"$out/libsupport.a" "$out/libquern.a" $(sed -n 's/^libs = //p' build.ninja)
+	link_with_library make_model
 	"$work/make_model" "$1"
 }
