@@ -44,17 +44,36 @@ struct line {
 
 /* A file that cannot be read has no digest: its stamp says so, and the edge that needs
  * the file says why. */
+static bool stamp_files(struct scanner *s, text *stamp, struct memo_file *files,
+                        const char *const *names, int count, error *err)
+{
+	if (!memo_digest_many(s->memo, files, count, err))
+		return false;
+	for (int i = 0; i < count; i++)
+		text_printf(stamp, "%s  %s\n",
+		            files[i].readable ? files[i].digest.hex : "unreadable", names[i]);
+	s->inputs += count;
+	return true;
+}
+
 static bool stamp_file(struct scanner *s, text *stamp, const char *path, const char *name,
                        error *err)
 {
-	struct digest digest;
-	s->inputs++;
-	if (memo_digest(s->memo, path, &digest, err)) {
-		text_printf(stamp, "%s  %s\n", digest.hex, name);
-		return true;
+	struct memo_file file = { .path = path };
+	return stamp_files(s, stamp, &file, &name, 1, err);
+}
+
+/* folder/names[i] */
+static bool stamp_folder(struct scanner *s, text *stamp, const char *folder,
+                         const char *const *names, int count, arena *memory, error *err)
+{
+	struct memo_file *files = arena_alloc(memory, (size_t)count, sizeof *files, err);
+	bool ok = files != NULL;
+	for (int i = 0; ok && i < count; i++) {
+		files[i].path = arena_printf(memory, err, "%s/%s", folder, names[i]);
+		ok = files[i].path != NULL;
 	}
-	text_printf(stamp, "unreadable  %s\n", name);
-	return err->code == EXIT_BAD_INPUT;
+	return ok && stamp_files(s, stamp, files, names, count, err);
 }
 
 static bool stamp_model(struct scanner *s, text *stamp, const char *folder,
@@ -62,15 +81,12 @@ static bool stamp_model(struct scanner *s, text *stamp, const char *folder,
 {
 	arena memory = { 0 };
 	struct file_names names;
-	if (!list_model_files(folder, class, &memory, &names, err)) {
+	bool ok = list_model_files(folder, class, &memory, &names, err);
+	if (ok) {
+		ok = stamp_folder(s, stamp, folder, names.names, names.count, &memory, err);
+	} else if (err->code == EXIT_BAD_INPUT) {
 		text_printf(stamp, "unreadable  %s\n", folder);
-		return err->code == EXIT_BAD_INPUT;
-	}
-	bool ok = true;
-	for (int i = 0; ok && i < names.count; i++) {
-		char path[PATH_BYTES];
-		ok = join_path(path, sizeof path, folder, names.names[i], err) &&
-		     stamp_file(s, stamp, path, names.names[i], err);
+		ok = true;
 	}
 	arena_free(&memory);
 	return ok;
@@ -84,6 +100,7 @@ static bool stamp_images(struct scanner *s, text *stamp, const struct line *l, e
 	size_t first = l->count > 5 ? strtoul(l->fields[5], NULL, 10) : 0;
 	size_t most = strtoul(l->fields[4], NULL, 10);
 	struct sample_list rows;
+	arena memory = { 0 };
 	if (!stamp_file(s, stamp, source, db ? "calibration DB" : "evaluation list", err))
 		return false;
 	if (!(db ? calib_db_load(&rows, source, first, most, err)
@@ -91,13 +108,11 @@ static bool stamp_images(struct scanner *s, text *stamp, const struct line *l, e
 		text_puts(stamp, "unreadable  rows\n");
 		return err->code == EXIT_BAD_INPUT;
 	}
-	bool ok = true;
-	for (size_t i = 0; ok && i < rows.count; i++) {
-		char path[PATH_BYTES];
-		const char *image = rows.rows[i].image;
-		ok = join_path(path, sizeof path, root, image, err) &&
-		     stamp_file(s, stamp, path, image, err);
-	}
+	const char **images = arena_alloc(&memory, rows.count, sizeof *images, err);
+	for (size_t i = 0; images && i < rows.count; i++)
+		images[i] = rows.rows[i].image;
+	bool ok = images && stamp_folder(s, stamp, root, images, (int)rows.count, &memory, err);
+	arena_free(&memory);
 	sample_list_free(&rows);
 	return ok;
 }

@@ -15,6 +15,7 @@
 
 #include "lib/artifact/disk.h"
 #include "lib/base/file.h"
+#include "lib/base/parallel.h"
 
 enum { BUSY_MILLISECONDS = 2000, MAX_HASHINGS = 3 };
 
@@ -323,43 +324,62 @@ static bool look(int fd, const char *path, struct stat *st, error *err)
 	return fstat(fd, st) == 0 || fail_errno(err, errno, "%s: cannot stat", path);
 }
 
+/* What the memo says of the open file's state now; *id is empty when that is too young
+ * to be believed or remembered. */
+static bool find_open(struct memo *m, int fd, const char *path, struct stat *now_st,
+                      struct identity *id, struct digest *out, bool *known, error *err)
+{
+	struct timespec now;
+	*known = false;
+	*id = (struct identity){ 0 };
+	clock_gettime(CLOCK_REALTIME, &now);
+	if (!look(fd, path, now_st, err))
+		return false;
+	if (is_settled(now_st->st_mtim, now) && is_settled(now_st->st_ctim, now)) {
+		*id = identify(now_st);
+		*known = recall(m, id, out);
+	}
+	return true;
+}
+
 /* Finds or computes the digest. *stable is false if the file changed while it
  * was read. */
 static bool digest_open(struct memo *m, int fd, const char *path, struct digest *out,
                         bool *stable, error *err)
 {
 	struct stat before, after;
-	struct timespec now;
-	struct identity id = { 0 };
+	struct identity id;
 	uint64_t bytes;
-	clock_gettime(CLOCK_REALTIME, &now);
-	if (!look(fd, path, &before, err))
+	if (!find_open(m, fd, path, &before, &id, out, stable, err))
 		return false;
-	bool settled = is_settled(before.st_mtim, now) && is_settled(before.st_ctim, now);
-	if (settled) {
-		id = identify(&before);
-		*stable = recall(m, &id, out);
-		if (*stable)
-			return true;
-	}
+	if (*stable)
+		return true;
 	let_go(m);
 	if (!digest_descriptor(fd, path, out, &bytes, err) || !look(fd, path, &after, err))
 		return false;
 	count_hashing(m, bytes);
 	*stable = same_state(&before, &after);
-	if (*stable && settled)
+	if (*stable && id.inode)
 		remember(m, &id, out);
 	return true;
+}
+
+/* Opening, rather than a stat by name, makes a network file system ask its server for
+ * the times. */
+static int open_input(const char *path, error *err)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0)
+		fail_errno(err, errno, "%s: cannot open", path);
+	return fd;
 }
 
 bool memo_digest(struct memo *m, const char *path, struct digest *out, error *err)
 {
 	for (int i = 0; i < MAX_HASHINGS; i++) {
-		/* Opening, rather than a stat by name, makes a network file system ask
-		 * its server for the times. */
-		int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+		int fd = open_input(path, err);
 		if (fd < 0)
-			return fail_errno(err, errno, "%s: cannot open", path);
+			return false;
 		bool stable = false;
 		bool ok = digest_open(m, fd, path, out, &stable, err);
 		close(fd);
@@ -369,6 +389,56 @@ bool memo_digest(struct memo *m, const char *path, struct digest *out, error *er
 	return fail(err, EXIT_BAD_INPUT,
 	            "%s: expected a file at rest, found it changing while it was read "
 	            "(%d times)", path, MAX_HASHINGS);
+}
+
+/* ---- many files ---- */
+
+struct digesting {
+	struct memo *memo;
+	struct memo_file **unknown;
+};
+
+/* A file that cannot be read has no digest; whoever asks says so. */
+static bool digest_one(void *self, int thread, int index, error *err)
+{
+	const struct digesting *work = self;
+	struct memo_file *file = work->unknown[index];
+	(void)thread;
+	file->readable = memo_digest(work->memo, file->path, &file->digest, err);
+	return file->readable || err->code == EXIT_BAD_INPUT;
+}
+
+static bool is_known(struct memo *m, struct memo_file *file)
+{
+	struct stat st;
+	struct identity id;
+	error unused;
+	int fd = open_input(file->path, &unused);
+	bool known = false;
+	if (fd >= 0) {
+		find_open(m, fd, file->path, &st, &id, &file->digest, &known, &unused);
+		close(fd);
+	}
+	return known;
+}
+
+bool memo_digest_many(struct memo *m, struct memo_file *files, int count, error *err)
+{
+	struct digesting work = { .memo = m };
+	int unknown = 0;
+	work.unknown = malloc((size_t)(count + 1) * sizeof *work.unknown);
+	if (!work.unknown)
+		return fail_memory(err, "files to digest", (size_t)count * sizeof *work.unknown);
+	for (int i = 0; i < count; i++) {
+		files[i].readable = is_known(m, &files[i]);
+		if (!files[i].readable)
+			work.unknown[unknown++] = &files[i];
+	}
+	long cores = unknown > 1 ? sysconf(_SC_NPROCESSORS_ONLN) : 1;
+	bool ok = !unknown || parallel_run(cores < unknown ? (int)cores : unknown, unknown,
+	                                   &work, digest_one, err);
+	free(work.unknown);
+	return ok;
 }
 
 bool memo_check(struct memo *m, const char *path, const struct digest *expected,

@@ -39,6 +39,15 @@ void memo_hold(struct memo *m);
  * error. */
 bool memo_digest(struct memo *m, const char *path, struct digest *out, error *err);
 
+/* The same for many files: those that have to be read are read by as many threads as
+ * there are cores. A file that cannot be read is no failure of the whole. */
+struct memo_file {
+	const char *path;     /* the caller's */
+	struct digest digest; /* if it is readable */
+	bool readable;
+};
+bool memo_digest_many(struct memo *m, struct memo_file *files, int count, error *err);
+
 /* Fails if the file does not have this digest (any more): for after an input was
  * used, before anything made from it is published. */
 bool memo_check(struct memo *m, const char *path, const struct digest *expected,

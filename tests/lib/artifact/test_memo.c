@@ -416,6 +416,36 @@ static void four_threads_share_one_memo(void **state)
 	memo_close(m);
 }
 
+/* One that is known, one that is not, one that is not there. */
+static void digests_many_files_at_once(void **state)
+{
+	(void)state;
+	char paths[MANY + 1][PATH_BYTES + 16];
+	struct memo_file files[MANY + 1];
+	error err;
+	make_many();
+	struct memo *m = open_memo();
+	for (int i = 0; i <= MANY; i++) {
+		snprintf(paths[i], sizeof paths[i], "%s/%d", folder, i);
+		files[i] = (struct memo_file){ .path = paths[i] };
+	}
+	for (int round = 0; round < 2; round++) {
+		memo_hold(m);
+		assert_true(memo_digest_many(m, files, MANY + 1, &err));
+		assert_false(files[MANY].readable);
+		for (int i = 0; i < MANY; i++) {
+			char name[16];
+			struct digest expected;
+			int size = snprintf(name, sizeof name, "%d", i);
+			assert_true(digest_bytes(name, (size_t)size, &expected, &err));
+			assert_true(files[i].readable && digest_equal(&files[i].digest, &expected));
+		}
+		assert_int_equal(memo_counts(m).files_hashed, MANY);
+	}
+	assert_true(memo_digest_many(m, files, 0, &err));
+	memo_close(m);
+}
+
 /* Milliseconds to open the memo and look MANY files up. */
 static double time_lookups(void)
 {
@@ -477,6 +507,7 @@ int main(void)
 		IN_FOLDER(no_flipped_bit_gives_a_wrong_digest),
 		IN_FOLDER(eight_processes_share_one_file),
 		IN_FOLDER(four_threads_share_one_memo),
+		IN_FOLDER(digests_many_files_at_once),
 		IN_FOLDER(looks_up_a_hundred_files_in_five_milliseconds),
 		IN_FOLDER(names_a_place_that_cannot_be),
 	};
