@@ -1,4 +1,6 @@
-/* calibrate: the largest absolute input of every linear layer over samples.
+/* calibrate: the largest absolute input of every linear layer over samples, and the
+ * largest absolute key and value of every layer's cache, which cost next to nothing and
+ * so are there for whoever asks for a scheme with an FP8 cache later.
  *
  * Quantisation is off while it runs, so one calibration serves every scheme. */
 #include <stdlib.h>
@@ -48,7 +50,8 @@ static bool measure(void *self, void *state, const struct model *model,
                     double *loss, error *err)
 {
 	(void)self, (void)state;
-	struct amax_watch watch = { .model = model, .amax = values };
+	struct amax_watch watch = { .model = model, .amax = values,
+		.cache = values + model->linear_count };
 	struct tap tap = amax_tap(&watch);
 	struct outcome outcome;
 	*loss = 0;
@@ -61,8 +64,8 @@ int main(int argc, char **argv)
 	struct option options[DATA_OPTIONS + 1] = { 0 };
 	const struct command command = {
 		.tool = "calibrate",
-		.purpose = "Measures the largest absolute input of every linear layer over "
-		           "calibration samples.",
+		.purpose = "Measures the largest absolute input of every linear layer, and the "
+		           "largest key and value of every cache, over calibration samples.",
 		.options = options
 	};
 	error err;
@@ -74,7 +77,7 @@ int main(int argc, char **argv)
 		return EXIT_OK;
 	struct calibration_run run = { .images = a.source.calib_db != NULL };
 	const struct measurement m = { .self = &run, .tool = "calibrate", .kind = BLOCK_AMAX,
-		.add_key = add_key, .prepare = prepare, .measures = measures,
+		.caches = true, .add_key = add_key, .prepare = prepare, .measures = measures,
 		.begin_thread = begin_thread, .end_thread = end_thread, .measure = measure,
 		.gpu = { .work = GPU_CALIBRATE } };
 	bool ok = parsed == PARSE_OK && part_parse(a.part, &part, &parts, &err) &&

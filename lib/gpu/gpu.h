@@ -70,9 +70,10 @@ enum { GPU_SLOTS = 2 };
 bool gpu_submit(struct gpu_model *g, int slot, enum gpu_work work,
                 const struct sample *const *samples, int count, error *err);
 
-/* Waits for the slot's batch. values[sample][linear_count]: after GPU_CALIBRATE the largest
- * input of every linear (0 where nothing ran), after GPU_SCORE its score; loss[sample]
- * (0 after GPU_CALIBRATE). */
+/* Waits for the slot's batch. After GPU_CALIBRATE values[sample][linear_count +
+ * count_caches]: the largest input of every linear (0 where nothing ran), then the largest
+ * magnitude of every part of the key/value cache (lib/model/caches.h). After GPU_SCORE
+ * values[sample][linear_count]: scores. loss[sample] (0 after GPU_CALIBRATE). */
 bool gpu_collect(struct gpu_model *g, int slot, double *values, double *loss, error *err);
 
 /* The functions above as the library has them; it exports one, called quern_gpu. */

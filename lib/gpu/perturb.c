@@ -7,8 +7,20 @@ void observe(struct run_state *r, const struct matrix *x, const bf16_bits *input
 {
 	if (r->gradient || !rows)
 		return;
-	gpu_amax(r->amax + x->members[0], r->linear_count, r->per_row, input, x->row, rows, x->in,
+	gpu_amax(r->amax + x->members[0], r->places, r->per_row, input, x->row, rows, x->in,
 	         starts, r->samples, r->g->device.stream);
+}
+
+void observe_cache(struct run_state *r, const struct tower_pass *p, int layer)
+{
+	if (r->gradient || !p->tower->tower->causal)
+		return;
+	float *amax = r->amax + r->g->model->linear_count + 2 * layer;
+	for (int part = 0; part < 2; part++)
+		gpu_amax(amax + part, r->places, r->per_row,
+		         p->turned + p->q_width + part * p->kv_width, p->qkv_width,
+		         p->rows->rows, p->kv_width, p->rows->starts, r->samples,
+		         r->g->device.stream);
 }
 
 /* One scale for the whole matrix, FP8 products. The padded rows of the codes would write
@@ -85,7 +97,7 @@ void weigh(struct run_state *r, const struct matrix *x, const bf16_bits *input,
 	else
 		perturb_wide(r, x, &q);
 	for (int m = 0; m < x->member_count; m++)
-		gpu_score(r->score + x->members[m], r->linear_count, (double *)r->per_row, gradient,
+		gpu_score(r->score + x->members[m], r->places, (double *)r->per_row, gradient,
 		          x->out, &off, x->first[m], x->width[m], rows, starts, r->samples,
 		          r->g->device.stream);
 }

@@ -94,6 +94,7 @@ static void layer_forward(struct run_state *r, struct tower_pass *p, int layer, 
 	product_forward(d, tape->qkv, p->qkv_width, p->normed, b->qkv.weight, b->qkv.bias, rows,
 	                b->qkv.out, b->qkv.row);
 	turn_heads(r, p, tape);
+	observe_cache(r, p, layer);
 	gpu_attention_forward(tape->attended, tape->lse, p->turned, p->turned + k, p->turned + v,
 	                      tiles, tile_count, &shape, d->stream);
 	observe(r, &b->o, tape->attended, rows, p->rows->starts);
@@ -274,7 +275,7 @@ static bool prepare_run(struct run_state *r, error *err)
 {
 	struct device_model *g = r->g;
 	const struct batch *b = r->batch;
-	size_t results = (size_t)r->samples * (size_t)r->linear_count;
+	size_t results = (size_t)r->samples * (size_t)r->places;
 	size_t rows = (size_t)(b->vision.rows > b->text.rows ? b->vision.rows : b->text.rows);
 	g->device.most_rows = 8192;
 	r->amax = arena_take(g, results, sizeof *r->amax);

@@ -37,11 +37,12 @@ struct run_state {
 	const struct batch *batch; /* on the device */
 	bool gradient;
 	struct tower_pass text, vision;
-	int linear_count, samples;
+	int samples;
+	int places; /* values of a sample: the linears', in calibration then the cache's */
 
 	/* Results. */
-	float *amax;    /* [samples][linear_count] */
-	double *score;  /* [samples][linear_count] */
+	float *amax;    /* [samples][places] */
+	double *score;  /* [samples][places] */
 	float *per_row; /* scratch, also used as doubles */
 
 	/* Scratch of a perturbation. */
@@ -63,6 +64,10 @@ struct plain_output {
 /* Calibration: the largest input of a matrix, per sample. */
 void observe(struct run_state *r, const struct matrix *x, const bf16_bits *input, int rows,
              const int32_t *starts);
+
+/* Calibration: the largest key and value of a layer, per sample, as `turned` has them:
+ * after the rotary embedding, rounded to BF16 like a server's. */
+void observe_cache(struct run_state *r, const struct tower_pass *p, int layer);
 
 /* Scoring: adds sum((gradient * difference)^2) of every member, per sample. */
 void weigh(struct run_state *r, const struct matrix *x, const bf16_bits *input,

@@ -3,19 +3,27 @@
 #include <string.h>
 
 #include "lib/gpu/run.h"
+#include "lib/model/caches.h"
 
 enum { MOST_SAMPLES = 16 }; /* of a batch: beyond, the products do not get faster */
+
+/* What gpu_collect gives of a sample. */
+static int count_places(const struct device_model *g, enum gpu_work work)
+{
+	return g->model->linear_count +
+	       (work == GPU_CALIBRATE ? count_caches(&g->model->config) : 0);
+}
 
 /* All members of a matrix see the input that was observed for the first. */
 static void share_amax(const struct device_model *g, double *values, int samples)
 {
-	size_t linears = (size_t)g->model->linear_count;
+	size_t places = (size_t)count_places(g, GPU_CALIBRATE);
 	for (int i = 0; i < g->matrix_count; i++) {
 		const struct matrix *x = g->matrices[i];
 		for (int m = 1; m < x->member_count; m++)
 			for (size_t s = 0; s < (size_t)samples; s++)
-				values[s * linears + (size_t)x->members[m]] =
-					values[s * linears + (size_t)x->members[0]];
+				values[s * places + (size_t)x->members[m]] =
+					values[s * places + (size_t)x->members[0]];
 	}
 }
 
@@ -38,7 +46,7 @@ static bool prepare_slot(struct gpu_slot *slot, size_t bytes, error *err)
 /* The results' way home: scores or amax first, then losses. */
 static void send_results(struct run_state *r, struct gpu_slot *slot, const float *losses)
 {
-	size_t count = (size_t)r->samples * (size_t)r->linear_count;
+	size_t count = (size_t)r->samples * (size_t)r->places;
 	cudaStream_t stream = r->g->device.stream;
 	if (slot->work == GPU_CALIBRATE)
 		cudaMemcpyAsync(slot->results, r->amax, count * sizeof *r->amax,
@@ -61,7 +69,7 @@ bool device_submit(struct gpu_model *handle, int index, enum gpu_work work,
 	struct batch host, device;
 	float *losses = NULL;
 	struct run_state r = { .g = g, .batch = &device, .samples = count,
-		.gradient = work == GPU_SCORE, .linear_count = g->model->linear_count };
+		.gradient = work == GPU_SCORE, .places = count_places(g, work) };
 	if (!batch_pack(&host, g->model, samples, count, &slot->packed, &slot->packed_bytes,
 	                err))
 		return false;
@@ -70,7 +78,7 @@ bool device_submit(struct gpu_model *handle, int index, enum gpu_work work,
 	slot->graded = host.graded;
 	slot->graded_starts = host.graded_starts;
 	arena_reset(g);
-	size_t bytes = (size_t)count * (size_t)r.linear_count * sizeof(double) +
+	size_t bytes = (size_t)count * (size_t)r.places * sizeof(double) +
 	               (size_t)host.graded * sizeof(float);
 	bool ok = prepare_slot(slot, bytes, err) && batch_upload(&device, &host, g, err) &&
 	          run_batch(&r, &losses, err);
@@ -96,7 +104,7 @@ bool device_collect(struct gpu_model *handle, int index, double *values, double 
 {
 	struct device_model *g = (struct device_model *)handle;
 	struct gpu_slot *slot = &g->slots[index];
-	size_t count = (size_t)slot->samples * (size_t)g->model->linear_count;
+	size_t count = (size_t)slot->samples * (size_t)count_places(g, slot->work);
 	cudaError_t status = cudaEventSynchronize(slot->done);
 	slot->busy = false;
 	if (!device_check(&g->device, status, err))

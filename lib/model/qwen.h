@@ -66,6 +66,12 @@ struct tap {
 	/* dLoss/dY, in backward order; model_gradient only. */
 	bool (*backward)(void *self, int linear, const float *gradient, int rows,
 	                 error *err);
+	/* Keys (after the rotary embedding) and values of a text layer on their way into
+	 * its key/value cache, before anything attends to them: both [rows][kv_heads *
+	 * head_dim]. May overwrite them, but in model_gradient must not. Called once per
+	 * layer and sample (in model_generate: and step). */
+	bool (*cache)(void *self, int layer, float *keys, float *values, int rows,
+	              error *err);
 	/* The output of a block: module is its quern name ("visual.blocks.0",
 	 * "visual.merger", "language_model.layers.3", "visual.patch_embed"). Vision
 	 * blocks come in window order; the merger's output in image order. */

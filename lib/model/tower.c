@@ -135,6 +135,18 @@ static bool project_qkv(struct tower_run *t, const struct block *b, struct tape 
 	        linear_forward(r, b->v, true, t->normed, tape->v, t->rows, err));
 }
 
+/* Only the language model's tower keeps its keys and values, and its rows of both have
+ * no gap. */
+static bool show_cache(struct tower_run *t, const struct block *b, struct tape *tape,
+                       error *err)
+{
+	const struct tap *tap = t->run->tap;
+	if (!t->tower->causal || !t->run->shown || !tap->cache)
+		return true;
+	return tap->cache(tap->self, (int)(b - t->tower->blocks), tape->k, tape->v, t->rows,
+	                  err);
+}
+
 static bool attend(struct tower_run *t, const struct block *b, struct tape *tape, error *err)
 {
 	const struct tower *tower = t->tower;
@@ -147,6 +159,8 @@ static bool attend(struct tower_run *t, const struct block *b, struct tape *tape
 	             tower->head_dim);
 	rope_forward(tape->k, t->kv_stride, t->cosine, t->sine, t->rows, tower->kv_heads,
 	             tower->head_dim);
+	if (!show_cache(t, b, tape, err))
+		return false;
 	attention_forward(t->attended, t->scores, tape->q, t->q_stride, tape->k - past,
 	                  tape->v - past, t->kv_stride, s->starts, s->count, t->past,
 	                  tower->heads, tower->kv_heads, tower->head_dim,

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "lib/base/json_tree.h"
+#include "lib/model/caches.h"
 #include "lib/quant/numerics.h"
 
 enum { MAX_AMAX_BYTES = 64 << 20 };
@@ -19,8 +20,10 @@ bool print_amax(const struct block *merged, text *out, error *err)
 	for (int i = 0; i < merged->skipped_count; i++)
 		tree_text(&tree, skipped, NULL, merged->skipped[i]);
 	cJSON *amax = tree_object(&tree, tree.root, "amax");
+	cJSON *cache = tree_object(&tree, tree.root, AMAX_CACHE);
 	for (int i = 0; i < merged->count; i++)
-		tree_number(&tree, amax, merged->names[i], merged->values[i]);
+		tree_number(&tree, find_cache(merged->names[i]) < 0 ? amax : cache,
+		            merged->names[i], merged->values[i]);
 	return tree_finish(&tree, out, err);
 }
 
@@ -43,6 +46,14 @@ static bool check_facts(const json_doc *doc, error *err)
 	       json_array(doc, doc->root, "skipped", err);
 }
 
+static bool read_value(const json_doc *doc, const cJSON *value, float *amax, error *err)
+{
+	error cause;
+	*amax = cJSON_IsNumber(value) ? (float)value->valuedouble : -1.0f;
+	return check_amax(*amax, value->string, &cause) ||
+	       json_fail(doc, value, err, "%s", cause.text);
+}
+
 static bool read_values(struct amax_table *table, const struct linear_shape *linears,
                         int count, error *err)
 {
@@ -58,11 +69,31 @@ static bool read_values(struct amax_table *table, const struct linear_shape *lin
 		int linear = find_linear(linears, count, value->string);
 		if (linear < 0)
 			return json_fail(&table->doc, value, err, "the model has no such linear");
-		float amax = cJSON_IsNumber(value) ? (float)value->valuedouble : -1.0f;
-		error cause;
-		if (!check_amax(amax, value->string, &cause))
-			return json_fail(&table->doc, value, err, "%s", cause.text);
-		table->amax[linear] = amax;
+		if (!read_value(&table->doc, value, &table->amax[linear], err))
+			return false;
+	}
+	return true;
+}
+
+bool read_cache_amax(const json_doc *doc, arena *memory, float **amax, int *count,
+                     error *err)
+{
+	*count = 0;
+	if (!cJSON_HasObjectItem(doc->root, AMAX_CACHE))
+		return true;
+	const cJSON *parts = json_object(doc, doc->root, AMAX_CACHE, err);
+	if (!parts)
+		return false;
+	int total = cJSON_GetArraySize(parts);
+	if (!(*amax = arena_alloc(memory, (size_t)total, sizeof **amax, err)))
+		return false;
+	for (const cJSON *part = parts->child; part; part = part->next, ++*count) {
+		char expected[NAME_BYTES];
+		name_cache(*count, expected);
+		if (strcmp(part->string, expected) != 0)
+			return json_fail(doc, part, err, "expected %s", expected);
+		if (!read_value(doc, part, &(*amax)[*count], err))
+			return false;
 	}
 	return true;
 }
@@ -73,7 +104,8 @@ bool amax_read(struct amax_table *table, const char *path,
 	*table = (struct amax_table){ 0 };
 	if (!json_load(&table->doc, path, MAX_AMAX_BYTES, err))
 		return false;
-	if (check_facts(&table->doc, err) && read_values(table, linears, count, err))
+	if (check_facts(&table->doc, err) && read_values(table, linears, count, err) &&
+	    read_cache_amax(&table->doc, &table->memory, &table->cache, &table->cache_count, err))
 		return true;
 	amax_free(table);
 	return false;

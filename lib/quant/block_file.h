@@ -12,8 +12,8 @@
 #include "lib/base/error.h"
 #include "lib/base/text.h"
 
-/* One value a linear: its amax (merged by maximum) or its gradient score (merged by
- * sum); or one value a group, its KL score (merged by sum), under its first member. */
+/* One value a linear: its amax (merged by maximum; beside them those of the parts of the
+ * key/value cache) or its gradient score (merged by sum); or one value a group, its KL score (merged by sum), under its first member. */
 enum block_kind { BLOCK_AMAX, BLOCK_GRADIENT, BLOCK_KL };
 
 /* How catalog and manifests call a kind: "amax", "gradient", "kl_div". */
@@ -35,7 +35,7 @@ struct block {
 	const char **skipped; /* what could not be read, under on_bad_sample: skip */
 	int skipped_count;
 	int count;
-	const char **names; /* of the linears that were measured, in module order */
+	const char **names; /* of what was measured, in module order */
 	double *values;     /* [count] */
 };
 

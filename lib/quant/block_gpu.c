@@ -28,7 +28,8 @@ struct block_gpu {
 	const struct gpu_measurement *m;
 	const struct model *model;
 	struct gpu_model *gpu;
-	double *values; /* [samples][linear_count] of one block */
+	int places;
+	double *values; /* [samples][places] of one block */
 	int room;       /* samples that values has room for */
 };
 
@@ -46,13 +47,14 @@ static bool quantise(struct block_gpu *b, void *self, error *err)
 }
 
 bool block_gpu_open(struct block_gpu **out, const struct gpu_measurement *m, void *self,
-                    const struct model *model, double *quantise_seconds, error *err)
+                    const struct model *model, int places, double *quantise_seconds,
+                    error *err)
 {
 	struct block_gpu *b = calloc(1, sizeof *b);
 	*out = NULL;
 	if (!b)
 		return fail_memory(err, "a device's blocks", sizeof *b);
-	*b = (struct block_gpu){ .m = m, .model = model };
+	*b = (struct block_gpu){ .m = m, .model = model, .places = places };
 	bool ok = gpu_model_open(&b->gpu, model, MEMORY_LIMIT, true, err);
 	double begun = monotonic_seconds();
 	ok = ok && (!m->quantisation || quantise(b, self, err));
@@ -81,7 +83,7 @@ uint64_t block_gpu_used_bytes(const struct block_gpu *b)
 
 static bool make_room(struct block_gpu *b, int count, error *err)
 {
-	size_t size = (size_t)count * (size_t)b->model->linear_count * sizeof *b->values;
+	size_t size = (size_t)count * (size_t)b->places * sizeof *b->values;
 	if (count <= b->room)
 		return true;
 	free(b->values);
@@ -98,8 +100,7 @@ struct piece {
 static bool collect(struct block_gpu *b, int slot, const struct piece *p, double *loss,
                     error *err)
 {
-	size_t linears = (size_t)b->model->linear_count;
-	return gpu_collect(b->gpu, slot, b->values + (size_t)p->first * linears,
+	return gpu_collect(b->gpu, slot, b->values + (size_t)p->first * (size_t)b->places,
 	                   loss + p->first, err);
 }
 
@@ -124,8 +125,8 @@ bool block_gpu_measure(struct block_gpu *b, const struct sample *const *samples,
 	for (int i = 0; i < GPU_SLOTS; i++, slot = (slot + 1) % GPU_SLOTS)
 		if (busy[slot])
 			ok = collect(b, slot, &pieces[slot], loss, err) && ok;
-	size_t linears = (size_t)b->model->linear_count;
+	size_t places = (size_t)b->places;
 	for (int i = 0; ok && i < count; i++)
-		memcpy(values[i], b->values + (size_t)i * linears, linears * sizeof(double));
+		memcpy(values[i], b->values + (size_t)i * places, places * sizeof(double));
 	return ok;
 }

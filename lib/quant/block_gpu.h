@@ -31,16 +31,18 @@ bool choose_device(const struct device_wish *wish, struct device_choice *choice,
 
 struct block_gpu;
 
-/* Uploads the model and prepares the measurement; *quantise_seconds: what of it the
- * weights' quantisation took. */
+/* Uploads the model and prepares the measurement, which gives `places` values a sample:
+ * as many as gpu_collect does. *quantise_seconds: what of it the weights' quantisation
+ * took. */
 bool block_gpu_open(struct block_gpu **out, const struct gpu_measurement *m, void *self,
-                    const struct model *model, double *quantise_seconds, error *err);
+                    const struct model *model, int places, double *quantise_seconds,
+                    error *err);
 void block_gpu_close(struct block_gpu *b);
 
 /* Memory of the device in use, by anyone. */
 uint64_t block_gpu_used_bytes(const struct block_gpu *b);
 
-/* values[i][linear_count] and loss[i] of samples[i]. */
+/* values[i][places] and loss[i] of samples[i]. */
 bool block_gpu_measure(struct block_gpu *b, const struct sample *const *samples, int count,
                        double *const *values, double *loss, error *err);
 

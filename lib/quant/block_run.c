@@ -17,6 +17,7 @@
 #include "lib/artifact/publish.h"
 #include "lib/artifact/tool.h"
 #include "lib/base/progress.h"
+#include "lib/model/caches.h"
 #include "lib/quant/timings.h"
 
 /* Weights are held in float32 up to this size, beyond it expanded at use. */
@@ -26,7 +27,7 @@ enum { MAX_THREADS = 256, MAX_BLOCK_BYTES = 1 << 28 };
 
 /* One sample's outcome. */
 struct measured {
-	double *values; /* [linear_count] */
+	double *values; /* [places] */
 	double loss;
 	bool skipped, cut;
 	struct sample sample; /* waiting for the device */
@@ -44,6 +45,7 @@ struct runner {
 	struct model model;
 	struct checkpoint checkpoint;
 	bool model_open;
+	int places;              /* values of a sample: the linears', then those of the cache */
 	bool gpu;                /* measure on the device, prepare samples on the threads */
 	char device[160];        /* as keys and manifests call it */
 	struct block_gpu *blocks_gpu;
@@ -79,7 +81,7 @@ static bool measure_sample(struct worker *w, int index, error *err)
 	struct measured *out = &r->measured[index];
 	struct sample sample;
 	bool unreadable;
-	memset(out->values, 0, (size_t)r->model.linear_count * sizeof *out->values);
+	memset(out->values, 0, (size_t)r->places * sizeof *out->values);
 	out->loss = 0;
 	out->skipped = out->cut = false;
 	if (!source_sample(&r->source, r->first + index, &sample, &unreadable, err)) {
@@ -194,9 +196,11 @@ static bool open_model(struct runner *r, error *err)
 		return false;
 	}
 	r->model_open = true;
+	r->places = r->model.linear_count +
+	            (r->m->caches ? count_caches(&r->model.config) : 0);
 	double loaded = monotonic_seconds();
 	bool ok = r->gpu ? block_gpu_open(&r->blocks_gpu, &r->m->gpu, r->m->self, &r->model,
-	                                  &r->spent.quantise, err)
+	                                  r->places, &r->spent.quantise, err)
 	                 : r->m->prepare(r->m->self, &r->model, err);
 	if (!r->gpu)
 		r->spent.quantise = monotonic_seconds() - loaded;
@@ -225,8 +229,7 @@ static bool make_workers(struct runner *r, error *err)
 	if (!r->workers || !r->measured)
 		return fail_memory(err, "the workers", (unsigned long long)most);
 	for (int64_t i = 0; i < most; i++)
-		if (!(r->measured[i].values = calloc((size_t)r->model.linear_count,
-		                                     sizeof(double))))
+		if (!(r->measured[i].values = calloc((size_t)r->places, sizeof(double))))
 			return fail_memory(err, "the values of a sample", 0);
 	for (; r->worker_count < count; r->worker_count++) {
 		struct worker *w = &r->workers[r->worker_count];
@@ -284,11 +287,11 @@ static bool check_finite(const struct runner *r, int64_t index, const char *what
 	            "%g", r->source.settings->model, (long long)index, what, value);
 }
 
-static double merge_samples(const struct runner *r, int linear)
+static double merge_samples(const struct runner *r, int place)
 {
 	double merged = 0;
 	for (int i = 0; i < r->count; i++) {
-		double value = r->measured[i].values[linear];
+		double value = r->measured[i].values[place];
 		if (r->m->kind != BLOCK_AMAX)
 			merged += value;
 		else if (value > merged)
@@ -297,15 +300,41 @@ static double merge_samples(const struct runner *r, int linear)
 	return merged;
 }
 
+/* NULL on failure. */
+static const char *name_place(const struct runner *r, int place, arena *memory, error *err)
+{
+	char name[NAME_BYTES];
+	if (place < r->model.linear_count)
+		return r->model.linears[place].name;
+	name_cache(place - r->model.linear_count, name);
+	return arena_text(memory, name, strlen(name), err);
+}
+
+static bool add_places(const struct runner *r, int64_t index, struct block *b,
+                       arena *memory, error *err)
+{
+	const struct model *model = &r->model;
+	for (int place = 0; place < r->places; place++) {
+		if (place < model->linear_count && !r->m->measures(r->m->self, model, place))
+			continue;
+		const char *name = name_place(r, place, memory, err);
+		double value = merge_samples(r, place);
+		if (!name || !check_finite(r, index, name, value, err))
+			return false;
+		b->names[b->count] = name;
+		b->values[b->count++] = value;
+	}
+	return true;
+}
+
 /* Merges the samples in their order into arrays of `memory`. */
 static bool gather_block(struct runner *r, int64_t index, const char *key,
                          struct block *b, arena *memory, error *err)
 {
-	const struct model *model = &r->model;
-	size_t linears = (size_t)model->linear_count;
+	size_t places = (size_t)r->places;
 	*b = (struct block){ .index = index, .key = key, .device = r->device };
-	b->names = arena_alloc(memory, linears, sizeof *b->names, err);
-	b->values = b->names ? arena_alloc(memory, linears, sizeof *b->values, err) : NULL;
+	b->names = arena_alloc(memory, places, sizeof *b->names, err);
+	b->values = b->names ? arena_alloc(memory, places, sizeof *b->values, err) : NULL;
 	b->skipped = b->values ? arena_alloc(memory, (size_t)r->count, sizeof *b->skipped, err)
 	                       : NULL;
 	if (!b->skipped)
@@ -318,18 +347,8 @@ static bool gather_block(struct runner *r, int64_t index, const char *key,
 		if (s->skipped)
 			b->skipped[b->skipped_count++] = r->source.rows.rows[r->first + i].image;
 	}
-	if (!check_finite(r, index, "the loss", b->loss, err))
-		return false;
-	for (int l = 0; l < model->linear_count; l++) {
-		if (!r->m->measures(r->m->self, model, l))
-			continue;
-		b->names[b->count] = model->linears[l].name;
-		b->values[b->count] = merge_samples(r, l);
-		if (!check_finite(r, index, b->names[b->count], b->values[b->count], err))
-			return false;
-		b->count++;
-	}
-	return true;
+	return check_finite(r, index, "the loss", b->loss, err) &&
+	       add_places(r, index, b, memory, err);
 }
 
 static bool measure_block(struct runner *r, struct edge *e, int64_t index, text *out,

@@ -25,6 +25,8 @@ struct measurement {
 
 	struct gpu_measurement gpu; /* the same on a device */
 
+	bool caches; /* the parts of the key/value cache are measured beside the linears */
+
 	/* Whether linear i is measured at all. */
 	bool (*measures)(void *self, const struct model *model, int linear);
 
@@ -32,7 +34,8 @@ struct measurement {
 	void *(*begin_thread)(void *self, error *err);
 	void (*end_thread)(void *self, void *state);
 
-	/* One sample: values[linear] (zeroed before) and the loss, 0 if none. */
+	/* One sample: values[linear], behind them with `caches` those of the cache's parts
+	 * (all zeroed before), and the loss, 0 if none. */
 	bool (*measure)(void *self, void *state, const struct model *model,
 	                struct workspace *w, const struct sample *s, double *values,
 	                double *loss, error *err);

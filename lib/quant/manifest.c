@@ -200,6 +200,9 @@ bool print_state(const struct ranking *r, text *out, error *err)
 	}
 	tree_copy(&tree, tree.root, "input_amax",
 	          cJSON_GetObjectItemCaseSensitive(r->amax->doc.root, "amax"));
+	const cJSON *cache = cJSON_GetObjectItemCaseSensitive(r->amax->doc.root, AMAX_CACHE);
+	if (cache)
+		tree_copy(&tree, tree.root, AMAX_CACHE, cache);
 	cJSON *best = tree_object(&tree, tree.root, "best");
 	recipe = tree_object(&tree, best, "recipe");
 	for (int g = 0; g < r->baseline.count; g++)

@@ -8,6 +8,12 @@
 #include "kernels/matmul.h"
 #include "kernels/score.h"
 #include "lib/base/pages.h"
+#include "lib/model/caches.h"
+
+static size_t cache_width(const struct model *m)
+{
+	return (size_t)m->config.text.kv_heads * (size_t)m->config.text.head_dim;
+}
 
 /* ---- calibration ---- */
 
@@ -26,9 +32,33 @@ static bool watch_input(void *self, int linear, bool same_input, const float *x,
 	return true;
 }
 
+static bool watch_part(struct amax_watch *watch, int part, const float *x, size_t count,
+                       error *err)
+{
+	float seen = amax(x, count);
+	if (!isfinite(seen)) {
+		char name[NAME_BYTES];
+		name_cache(part, name);
+		return check_amax(seen, name, err);
+	}
+	if (seen > watch->cache[part])
+		watch->cache[part] = seen;
+	return true;
+}
+
+static bool watch_cache(void *self, int layer, float *keys, float *values, int rows,
+                        error *err)
+{
+	struct amax_watch *watch = self;
+	size_t count = (size_t)rows * cache_width(watch->model);
+	return watch_part(watch, 2 * layer, keys, count, err) &&
+	       watch_part(watch, 2 * layer + 1, values, count, err);
+}
+
 struct tap amax_tap(struct amax_watch *watch)
 {
-	return (struct tap){ .self = watch, .forward = watch_input };
+	return (struct tap){ .self = watch, .forward = watch_input,
+		.cache = watch->cache ? watch_cache : NULL };
 }
 
 /* ---- the quantised product ---- */

@@ -8,11 +8,13 @@
 #include "lib/model/qwen.h"
 #include "lib/quant/quantised.h"
 
-/* ---- calibration: the largest absolute input of every linear ---- */
+/* ---- calibration: the largest absolute input of every linear, and the largest
+ * absolute key and value of every layer's cache ---- */
 
 struct amax_watch {
 	const struct model *model;
-	double *amax; /* [linear]; 0 where nothing was seen; owned by the caller */
+	double *amax;  /* [linear]; 0 where nothing was seen; owned by the caller, and so is */
+	double *cache; /* [part], see lib/model/caches.h; NULL: nobody asks for them */
 };
 
 struct tap amax_tap(struct amax_watch *watch);

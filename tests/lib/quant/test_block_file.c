@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "lib/base/file.h"
+#include "lib/model/caches.h"
 #include "lib/quant/amax_file.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/temp_folder.h"
@@ -380,7 +381,37 @@ static void an_amax_comes_back_from_its_file(void **state)
 	text_free(&out);
 }
 
+static void an_amax_of_the_cache_comes_back(void **state)
+{
+	(void)state;
+	enum { PARTS = 4 };
+	struct linear_shape shapes[LINEARS + 1];
+	double values[LINEARS + PARTS];
+	const char *names[LINEARS + PARTS];
+	static char parts[PARTS][NAME_BYTES];
+	struct block b = make_block(2, values, names);
+	struct amax_table table;
+	text out = { 0 };
+	error err;
+	for (int i = 0; i < PARTS; i++, b.count++) {
+		name_cache(i, parts[i]);
+		names[LINEARS + i] = parts[i];
+		values[LINEARS + i] = (double)((float)i + 0.1f);
+	}
+	make_shapes(shapes);
+	assert_true(print_amax(&b, &out, &err));
+	if (!amax_read(&table, write_file_text("amax.json", out.data), shapes, LINEARS + 1, &err))
+		fail_msg("%s", err.text);
+	assert_int_equal(table.cache_count, PARTS);
+	for (int i = 0; i < PARTS; i++)
+		assert_true((double)table.cache[i] == values[LINEARS + i]);
+	amax_free(&table);
+	text_free(&out);
+}
+
 #define FACTS "\"key\": \"k\", \"samples\": 4, \"cut\": 0, \"skipped\": [],\n"
+
+#define CACHE "language_model.layers.0.self_attn."
 
 static void refuses_a_damaged_amax(void **state)
 {
@@ -392,6 +423,10 @@ static void refuses_a_damaged_amax(void **state)
 		{ "{" FACTS "\"amax\": {\"lm_head\": 1e39}}", "a.json:2:10", "found inf" },
 		{ "{" FACTS "\"amax\": {\"lm_head\": \"1\"}}", "amax.lm_head", ">= 0" },
 		{ "{" FACTS "\"amax\": {\"layers.9\": 1}}", "amax.layers.9", "no such linear" },
+		{ "{" FACTS "\"amax\": {}, \"kv_cache_amax\": {\"" CACHE "v_cache\": 1}}",
+		  "kv_cache_amax." CACHE "v_cache", "expected " CACHE "k_cache" },
+		{ "{" FACTS "\"amax\": {}, \"kv_cache_amax\": {\"" CACHE "k_cache\": -2}}",
+		  "kv_cache_amax." CACHE "k_cache", "found -" },
 		{ "{" FACTS "\"amax\": []}", "a.json:2:1", "expected an object" },
 		{ "{\"amax\": {}}", "a.json:1:1", "key" },
 		{ "{\"key\": \"k\", \"samples\": 0}", "samples", "found 0" },
@@ -421,6 +456,7 @@ int main(void)
 		cmocka_unit_test(refuses_blocks_of_other_layers),
 		cmocka_unit_test(refuses_damaged_parts),
 		cmocka_unit_test(an_amax_comes_back_from_its_file),
+		cmocka_unit_test(an_amax_of_the_cache_comes_back),
 		cmocka_unit_test(refuses_a_damaged_amax),
 	};
 	return cmocka_run_group_tests(tests, make, clean);

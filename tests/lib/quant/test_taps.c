@@ -13,6 +13,7 @@
 #include "kernels/amax.h"
 #include "kernels/matmul.h"
 #include "lib/data/prompt.h"
+#include "lib/model/caches.h"
 #include "tests/support/e4m3.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/open_model.h"
@@ -107,8 +108,8 @@ static void watches_the_largest_input(void **state)
 {
 	struct fixture *f = *state;
 	const struct model *model = &f->open.model;
-	double seen[MOST_LINEARS] = { 0 };
-	struct amax_watch watch = { .model = model, .amax = seen };
+	double seen[MOST_LINEARS] = { 0 }, cache[MOST_LINEARS] = { 0 };
+	struct amax_watch watch = { .model = model, .amax = seen, .cache = cache };
 	struct tap tap = amax_tap(&watch);
 	struct outcome outcome;
 	struct sample other;
@@ -119,22 +120,90 @@ static void watches_the_largest_input(void **state)
 	assert_true(seen[model->linear_count - 1] == 0);
 	/* A second sample can only raise them, and its own are seen. */
 	double before[MOST_LINEARS], alone[MOST_LINEARS] = { 0 };
+	double cached_before[MOST_LINEARS], cached_alone[MOST_LINEARS] = { 0 };
 	memcpy(before, seen, sizeof seen);
+	memcpy(cached_before, cache, sizeof cache);
 	random_sample(&other, &f->open.config, 5, 0, 0, 20, 8);
 	assert_true(model_forward(model, f->open.space, &other, 0, &tap, &outcome, &err));
 	watch.amax = alone;
+	watch.cache = cached_alone;
 	assert_true(model_forward(model, f->open.space, &other, 0, &tap, &outcome, &err));
 	for (int i = 0; i < model->linear_count; i++)
 		assert_true(seen[i] == fmax(before[i], alone[i]));
+	for (int i = 0; i < count_caches(&model->config); i++)
+		assert_true(cache[i] == fmax(cached_before[i], cached_alone[i]));
 	sample_free(&other);
+}
+
+/* Keys and values as a run shows them. */
+struct cache_check {
+	const struct model *model;
+	double largest[MOST_LINEARS]; /* [part] */
+};
+
+static bool find_largest(void *self, int layer, float *keys, float *values, int rows,
+                         error *err)
+{
+	struct cache_check *c = self;
+	const struct text_config *t = &c->model->config.text;
+	const float *parts[] = { keys, values };
+	(void)err;
+	for (int p = 0; p < 2; p++)
+		for (int i = 0; i < rows * t->kv_heads * t->head_dim; i++)
+			c->largest[2 * layer + p] = fmax(c->largest[2 * layer + p],
+			                                 fabs((double)parts[p][i]));
+	return true;
+}
+
+static void watches_the_largest_key_and_value(void **state)
+{
+	struct fixture *f = *state;
+	const struct model *model = &f->open.model;
+	double seen[MOST_LINEARS] = { 0 }, cache[MOST_LINEARS] = { 0 };
+	struct cache_check check = { .model = model };
+	struct amax_watch watch = { .model = model, .amax = seen, .cache = cache };
+	struct tap look = { .self = &check, .cache = find_largest }, tap = amax_tap(&watch);
+	struct outcome outcome;
+	error err;
+	assert_true(model_forward(model, f->open.space, &f->sample, 0, &look, &outcome, &err));
+	assert_true(model_forward(model, f->open.space, &f->sample, 0, &tap, &outcome, &err));
+	for (int i = 0; i < count_caches(&model->config); i++) {
+		char linear[NAME_BYTES];
+		int layer = i / 2;
+		assert_true(cache[i] > 0 && cache[i] == check.largest[i]);
+		if (i % 2 == 0)
+			continue;
+		/* Values are the linear's own output; keys were turned. */
+		snprintf(linear, sizeof linear, "language_model.layers.%d.self_attn.v_proj", layer);
+		int v = model_find_linear(model, linear);
+		assert_true(cache[i] == (double)amax(f->y[v], (size_t)f->rows[v] *
+		                                     (size_t)model->linears[v].out));
+	}
+}
+
+static void refuses_keys_that_are_no_numbers(void **state)
+{
+	struct fixture *f = *state;
+	double seen[MOST_LINEARS] = { 0 }, cache[MOST_LINEARS] = { 0 };
+	struct amax_watch watch = { .model = &f->open.model, .amax = seen, .cache = cache };
+	struct tap tap = amax_tap(&watch);
+	float keys[256] = { 0 }, values[256] = { 0 };
+	error err;
+	keys[5] = NAN;
+	assert_false(tap.cache(&watch, 1, keys, values, 1, &err));
+	expect_error(&err, EXIT_BAD_INPUT, "layers.1.self_attn.k_cache", "amax", NULL);
+	keys[5] = 0;
+	values[7] = -INFINITY;
+	assert_false(tap.cache(&watch, 0, keys, values, 1, &err));
+	expect_error(&err, EXIT_BAD_INPUT, "layers.0.self_attn.v_cache", "inf", NULL);
 }
 
 static void refuses_inputs_that_are_no_numbers(void **state)
 {
 	struct fixture *f = *state;
 	struct sample bad;
-	double seen[MOST_LINEARS] = { 0 };
-	struct amax_watch watch = { .model = &f->open.model, .amax = seen };
+	double seen[MOST_LINEARS] = { 0 }, cache[MOST_LINEARS] = { 0 };
+	struct amax_watch watch = { .model = &f->open.model, .amax = seen, .cache = cache };
 	struct tap tap = amax_tap(&watch);
 	struct outcome outcome;
 	error err;
@@ -406,7 +475,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(watches_the_largest_input),
+		cmocka_unit_test(watches_the_largest_key_and_value),
 		cmocka_unit_test(refuses_inputs_that_are_no_numbers),
+		cmocka_unit_test(refuses_keys_that_are_no_numbers),
 		cmocka_unit_test(scores_are_the_sum_written_out),
 		cmocka_unit_test(a_served_linear_is_the_product_written_out),
 		cmocka_unit_test(shared_scales_are_shared),
