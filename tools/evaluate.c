@@ -23,8 +23,10 @@ static bool read_slices(struct choices *c, struct material *m,
 			return false;
 		c->of[i].name = arena_printf(&m->memory, err, "%s", coverage.scheme);
 		c->of[i].keeps = material_choice(m, coverage.keeps, err);
+		c->of[i].fp8_cache = coverage.kv_cache.name != NULL;
 		coverage_free(&coverage);
-		if (!c->of[i].name || !c->of[i].keeps)
+		if (!c->of[i].name || !c->of[i].keeps ||
+		    (c->of[i].fp8_cache && !material_has_cache(m, err)))
 			return false;
 	}
 	return c->damage != NULL;

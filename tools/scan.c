@@ -209,12 +209,13 @@ static bool scan_line(struct scanner *s, const struct line *l, error *err)
 	bool changed = false;
 	bool is_output = strcmp(l->fields[0], "published") == 0 ||
 	                 strcmp(l->fields[0], "pieces") == 0;
+	bool there = file_exists(l->fields[1]);
 	bool ok = stamp_line(s, l, &stamp, err) && text_ok(&stamp, err) &&
-	          (file_exists(l->fields[1]) || make_parent(l->fields[1], err));
+	          (there || make_parent(l->fields[1], err));
 	const char *content = stamp.data ? stamp.data : "";
 	/* The stamp of an output speaks of damage alone: it moves as long as there is
 	 * some, and stays when there is none. */
-	if (ok && is_output && (stamp.length || !file_exists(l->fields[1]))) {
+	if (ok && is_output && (stamp.length || !there)) {
 		changed = true;
 		ok = write_file(l->fields[1], content, stamp.length, err);
 	} else if (ok && !is_output) {

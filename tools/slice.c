@@ -10,7 +10,7 @@
 
 struct arguments {
 	const char *baseline, *folder, *scheme, *file_name, *percent, *blocks, *bits, *out;
-	const char *manifest, *costs, *budget, *tree;
+	const char *manifest, *costs, *budget, *kv_cache, *tree;
 	struct option_list groups, pin_bf16, pin_quantised, cost_exclude;
 	bool full;
 	struct step step;
@@ -99,6 +99,7 @@ static bool begin_step(struct arguments *a, error *err)
 	add_list(key, "pin_bf16", &a->pin_bf16);
 	add_list(key, "pin_quantized", &a->pin_quantised);
 	add_list(key, "cost_exclude", &a->cost_exclude);
+	add_given(key, "kv_cache", a->kv_cache);
 	return step_input(&a->step, "ranking", a->baseline, err) &&
 	       (!a->manifest || step_input(&a->step, "coverage", a->manifest, err)) &&
 	       (!a->costs || step_input(&a->step, "costs", a->costs, err));
@@ -114,6 +115,8 @@ static bool slice(struct arguments *a, error *err)
 		return false;
 	text_printf(&file, "%s_quant_manifest.json", b.name);
 	bool ok = text_ok(&file, err) && slice_baseline(&c, &b, a->scheme, &rule, err) &&
+	          (!a->kv_cache ||
+	           kv_format_parse(&c.kv_cache, a->kv_cache, &c.memory, err)) &&
 	          print_coverage(&c, &b, a->folder, file.data, &coverage, err) &&
 	          print_scheme_manifest(&b, &c, a->file_name, &manifest, err) &&
 	          write_text(a, "manifest.json", &manifest, err) &&
@@ -157,6 +160,8 @@ int main(int argc, char **argv)
 		  "always quantise these", false },
 		{ "cost-exclude", OPTION_LIST, &a.cost_exclude, "GLOB",
 		  "count these for nothing in bits", false },
+		{ "kv-cache", OPTION_TEXT, &a.kv_cache, "FORMAT",
+		  "what the scheme keeps the key/value cache in, NAME:fp8_e4m3:tensor", false },
 		{ "out", OPTION_TEXT, &a.out, "DIR",
 		  "where slice.json (coverage) and manifest.json go", true },
 		tree_option(&a.tree),

@@ -56,6 +56,16 @@ int profile_scale_rank(enum profile p)
 	return p == PROFILE_UNIVERSAL ? 1 : 0;
 }
 
+void profile_cache_scale_name(enum profile p, int layer, bool values, char out[NAME_BYTES])
+{
+	char part = values ? 'v' : 'k';
+	if (p == PROFILE_UNIVERSAL)
+		snprintf(out, NAME_BYTES, "model.layers.%d.self_attn.%c_scale", layer, part);
+	else
+		snprintf(out, NAME_BYTES, "model.layers.%d.self_attn.%c_proj.%c_scale", layer, part,
+		         part);
+}
+
 /* ---- Decisions ---- */
 
 static bool starts_with(const char *name, const char *prefix)
@@ -140,7 +150,7 @@ static cJSON *add_fp8(struct json_tree *tree, cJSON *group, const char *name)
 }
 
 static void build_modelopt(struct json_tree *tree, const struct module_decision *modules,
-                           int count)
+                           int count, bool fp8_cache)
 {
 	cJSON *groups = tree_object(tree, tree->root, "config_groups");
 	cJSON *group = tree_object(tree, groups, "group_0");
@@ -148,6 +158,8 @@ static void build_modelopt(struct json_tree *tree, const struct module_decision 
 	add_fp8(tree, group, "weights");
 	tree_text(tree, tree_array(tree, group, "targets"), NULL, "Linear");
 	add_excludes(tree, tree_array(tree, tree->root, "ignore"), modules, count);
+	if (fp8_cache)
+		add_fp8(tree, tree->root, "kv_cache_scheme");
 	tree_text(tree, tree->root, "quant_algo", "FP8");
 	add_producer(tree, tree->root);
 	tree_text(tree, tree->root, "quant_method", "modelopt");
@@ -276,7 +288,8 @@ static void add_tensor_fp8(struct json_tree *tree, cJSON *group, const char *nam
 }
 
 static void build_compressed(struct json_tree *tree,
-                             const struct module_decision *modules, int count)
+                             const struct module_decision *modules, int count,
+                             bool fp8_cache)
 {
 	cJSON *groups = tree_object(tree, tree->root, "config_groups");
 	cJSON *group = tree_object(tree, groups, "group_0");
@@ -287,7 +300,10 @@ static void build_compressed(struct json_tree *tree,
 	tree_text(tree, tree->root, "format", "float-quantized");
 	tree_null(tree, tree->root, "global_compression_ratio");
 	add_ignores(tree, tree_array(tree, tree->root, "ignore"), modules, count);
-	tree_null(tree, tree->root, "kv_cache_scheme");
+	if (fp8_cache)
+		add_tensor_fp8(tree, tree->root, "kv_cache_scheme");
+	else
+		tree_null(tree, tree->root, "kv_cache_scheme");
 	tree_text(tree, tree->root, "quant_method", "compressed-tensors");
 	tree_text(tree, tree->root, "quantization_status", "compressed");
 }
@@ -295,7 +311,7 @@ static void build_compressed(struct json_tree *tree,
 /* ---- Files ---- */
 
 bool print_hf_quant_config(enum profile p, const struct module_decision *modules,
-                           int count, text *out, error *err)
+                           int count, bool fp8_cache, text *out, error *err)
 {
 	(void)p; /* both profiles say it in ModelOpt's form */
 	if (!check_decisions(modules, count, err))
@@ -304,7 +320,10 @@ bool print_hf_quant_config(enum profile p, const struct module_decision *modules
 	add_producer(&tree, tree.root);
 	cJSON *quantization = tree_object(&tree, tree.root, "quantization");
 	tree_text(&tree, quantization, "quant_algo", "FP8");
-	tree_null(&tree, quantization, "kv_cache_quant_algo");
+	if (fp8_cache)
+		tree_text(&tree, quantization, "kv_cache_quant_algo", "FP8");
+	else
+		tree_null(&tree, quantization, "kv_cache_quant_algo");
 	add_excludes(&tree, tree_array(&tree, quantization, "exclude_modules"), modules,
 	             count);
 	return tree_finish(&tree, out, err);
@@ -360,19 +379,19 @@ static void add_indented(text *out, const text *printed)
 }
 
 static bool print_block(enum profile p, const struct module_decision *modules, int count,
-                        text *out, error *err)
+                        bool fp8_cache, text *out, error *err)
 {
 	struct json_tree tree = tree_new();
 	if (p == PROFILE_UNIVERSAL)
-		build_compressed(&tree, modules, count);
+		build_compressed(&tree, modules, count, fp8_cache);
 	else
-		build_modelopt(&tree, modules, count);
+		build_modelopt(&tree, modules, count, fp8_cache);
 	return tree_finish(&tree, out, err);
 }
 
 bool print_config(enum profile p, const json_doc *base_config,
-                  const struct module_decision *modules, int count, text *out,
-                  error *err)
+                  const struct module_decision *modules, int count, bool fp8_cache,
+                  text *out, error *err)
 {
 	struct place place;
 	text block = { 0 };
@@ -386,7 +405,7 @@ bool print_config(enum profile p, const json_doc *base_config,
 		text_add(out, base_config->text, base_config->size);
 		return text_ok(out, err);
 	}
-	if (!print_block(p, modules, count, &block, err)) {
+	if (!print_block(p, modules, count, fp8_cache, &block, err)) {
 		text_free(&block);
 		return false;
 	}

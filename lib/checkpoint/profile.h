@@ -13,6 +13,7 @@
 #include "lib/base/error.h"
 #include "lib/base/json.h"
 #include "lib/base/text.h"
+#include "lib/checkpoint/names.h"
 #include "lib/checkpoint/safetensors.h"
 
 /* PROFILE_UNIVERSAL: config.json speaks compressed-tensors, hf_quant_config.json
@@ -38,6 +39,12 @@ bool profile_is_quantised(enum profile p);
 enum dtype profile_scale_dtype(enum profile p);
 int profile_scale_rank(enum profile p); /* every side is 1 */
 
+/* What a text layer's key/value cache is multiplied by on its way out: hub name of the
+ * scale of its keys or its values, dtype and shape as above. compressed-tensors has it at
+ * the attention ("....self_attn.k_scale"), ModelOpt at the projection
+ * ("....self_attn.k_proj.k_scale"). */
+void profile_cache_scale_name(enum profile p, int layer, bool values, char out[NAME_BYTES]);
+
 /* One linear of the model and what its weights are in this checkpoint. */
 struct module_decision {
 	const char *name; /* quern's: "language_model.layers.3.self_attn.q_proj" */
@@ -47,7 +54,8 @@ struct module_decision {
 /* Both take every linear of the model in module order (the order of list_linears)
  * and append to *out; equal decisions give equal bytes. A split fused layer, and a
  * quantised visual.patch_embed.proj or lm_head, is EXIT_INTERNAL: no reader could
- * load that.
+ * load that. fp8_cache: the checkpoint has scales of an FP8 key/value cache, which a
+ * server then uses unless told otherwise.
  *
  * print_config: the text of base_config as it is, byte for byte, with
  * quantization_config replaced where it stands or added at the end. Numbers keep
@@ -55,11 +63,11 @@ struct module_decision {
  * profile that is not quantised, base_config itself, which must have no
  * quantization_config. */
 bool print_config(enum profile p, const json_doc *base_config,
-                  const struct module_decision *modules, int count, text *out,
-                  error *err);
+                  const struct module_decision *modules, int count, bool fp8_cache,
+                  text *out, error *err);
 
 /* ModelOpt's nested shape, whichever quantised profile. */
 bool print_hf_quant_config(enum profile p, const struct module_decision *modules,
-                           int count, text *out, error *err);
+                           int count, bool fp8_cache, text *out, error *err);
 
 #endif

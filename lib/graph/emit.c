@@ -74,6 +74,8 @@ static void describe_scheme(text *out, const struct scheme *s)
 		text_printf(out, ", %g bits", rule->bits);
 	if (rule->costs)
 		text_printf(out, ", %g of %s", rule->budget, rule->costs);
+	if (s->kv_cache)
+		text_printf(out, ", cache in %s", s->kv_cache->name);
 	text_puts(out, baseline_exportable(b) ? "\n" : " (slice only)\n");
 }
 
@@ -102,7 +104,12 @@ static void emit_help(text *out, const struct catalog *c)
 			text_printf(out, "  %-45s every scheme of %s\n", sweep, c->schemes[i].family);
 	}
 	text_puts(out, "schemes (each also as NAME_universal, NAME_modelopt, NAME_bf16, where that "
-	          "is not its own profile):\n");
+	          "is not its own profile");
+	for (int i = 0; i < c->kv_format_count; i++)
+		text_printf(out, ",\nand as NAME_%s with the key/value cache in %s per %s",
+		            c->kv_formats[i].name, c->kv_formats[i].element,
+		            c->kv_formats[i].granularity);
+	text_puts(out, "):\n");
 	for (int i = 0; i < c->scheme_count; i++) {
 		const struct scheme *s = &c->schemes[i];
 		text_printf(out, "  %-45s ", s->name);

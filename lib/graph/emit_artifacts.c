@@ -184,6 +184,11 @@ static void add_rule(text *out, const struct scheme *s)
 	add_globs(out, "pin_bf16", &rule->pin_bf16);
 	add_globs(out, "pin_quantized", &rule->pin_quantised);
 	add_globs(out, "cost_exclude", &rule->cost_exclude);
+	if (s->kv_cache) {
+		text_puts(out, "parameter\tkv_cache\t");
+		kv_format_print(s->kv_cache, out);
+		text_puts(out, "\n");
+	}
 }
 
 static void add_slice(text *out, const struct scheme *s)
@@ -219,12 +224,14 @@ static void add_checkpoint(text *out, const struct scheme *s)
 	            "layer-sensitivity/%s_files.json\n", model, s->name, model, s->name, file);
 }
 
-static void add_other_profiles(text *out, const struct scheme *s)
+/* Folders that are made when somebody asks for them; of an unlisted scheme, all are. */
+static void add_siblings(text *out, const struct catalog *c, const struct scheme *s,
+                         bool listed)
 {
 	for (enum profile p = 0; p < PROFILE_COUNT; p++) {
 		struct checkpoint_names names;
 		name_checkpoint(&names, s, p, ".");
-		if (strcmp(names.target, s->name) != 0)
+		if (comes_in(c, s, p) && (!listed || strcmp(names.target, s->name) != 0))
 			text_printf(out, "sibling\t%s\n", names.folder + strlen("./"));
 	}
 }
@@ -257,8 +264,10 @@ bool emit_artifacts(text *out, const struct plan *plan, int64_t workers, error *
 		if (!baseline_exportable(c->schemes[i].baseline))
 			continue;
 		add_checkpoint(out, &c->schemes[i]);
-		add_other_profiles(out, &c->schemes[i]);
+		add_siblings(out, c, &c->schemes[i], true);
 	}
+	for (int i = 0; i < c->unlisted_count; i++)
+		add_siblings(out, c, &c->unlisted[i], false);
 	for (int i = 0; i < c->model_count; i++)
 		add_diversity(out, c, &c->models[i]);
 	return text_ok(out, err);

@@ -68,6 +68,10 @@ struct checkpoint_names {
 	char verified[PATH_BYTES]; /* what verify says of it */
 };
 
+/* Whether the scheme has a target for the profile: not an FP8 cache in one that has no
+ * scales, and a scheme that nobody listed only in its baseline's own. */
+bool comes_in(const struct catalog *c, const struct scheme *s, enum profile p);
+
 void name_checkpoint(struct checkpoint_names *n, const struct scheme *s, enum profile p,
                      const char *tree);
 

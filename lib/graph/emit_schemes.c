@@ -9,8 +9,9 @@ const char *scheme_file_name(const struct scheme *s)
 	return s->is_baseline ? s->baseline->file_name : s->name;
 }
 
-static void add_rule(text *out, const struct rule *rule)
+static void add_rule(text *out, const struct scheme *s)
 {
+	const struct rule *rule = &s->rule;
 	text_puts(out, "  rule =");
 	switch (rule->kind) {
 	case RULE_FULL: text_puts(out, " --full"); break;
@@ -28,6 +29,10 @@ static void add_rule(text *out, const struct rule *rule)
 	add_glob_options(out, "pin-bf16", &rule->pin_bf16);
 	add_glob_options(out, "pin-quantized", &rule->pin_quantised);
 	add_glob_options(out, "cost-exclude", &rule->cost_exclude);
+	if (s->kv_cache) {
+		text_puts(out, " --kv-cache ");
+		kv_format_print(s->kv_cache, out);
+	}
 	text_puts(out, "\n");
 }
 
@@ -56,11 +61,19 @@ static void emit_slice(struct emitted *e, text *out, const struct scheme *s,
 	            "  baseline = %s\n  scheme = %s\n  file_name = %s\n  folder = %s\n",
 	            baseline, s->baseline->file_name,
 	            s->baseline->publish ? s->baseline->name : s->name, s->name, file, work);
-	add_rule(out, &s->rule);
+	add_rule(out, s);
 	e->edges++;
 }
 
 /* ---- checkpoints ---- */
+
+bool comes_in(const struct catalog *c, const struct scheme *s, enum profile p)
+{
+	bool listed = s >= c->schemes && s < c->schemes + c->scheme_count;
+	if (!listed)
+		return strcmp(s->baseline->profile, profile_name(p)) == 0;
+	return !s->kv_cache || profile_is_quantised(p);
+}
 
 void name_checkpoint(struct checkpoint_names *n, const struct scheme *s, enum profile p,
                      const char *tree)
@@ -74,6 +87,18 @@ void name_checkpoint(struct checkpoint_names *n, const struct scheme *s, enum pr
 	         scheme_file_name(s));
 	snprintf(n->verified, PATH_BYTES, "%s/work/%s/schemes/%s/verify%s%s.json", tree, model,
 	         s->name, own ? "" : ".", own ? "" : profile_name(p));
+}
+
+/* What all exports of a baseline are told, once: it is most of their text. */
+static void emit_common(text *out, const struct catalog_baseline *b, const char *tree)
+{
+	char folder[PATH_BYTES];
+	baseline_folder(folder, b, tree);
+	text_printf(out, "from.%s = --baseline %s/%s_quant_manifest.json --amax %s/amax.json "
+	            "--quantized %s/quantize.json --numerics %s --layout %s", b->name, folder,
+	            b->file_name, folder, folder, b->numerics, b->layout);
+	add_option(out, "model", b->model->path);
+	text_puts(out, "\n");
 }
 
 static void emit_export(struct emitted *e, text *out, const struct scheme *s,
@@ -93,14 +118,11 @@ static void emit_export(struct emitted *e, text *out, const struct scheme *s,
 	            TOOL("export") RUNS("export") " |@ %s\n", names.list, tree, b->model->name,
 	            s->name, baseline, baseline, baseline, b->file_name, stamps.texts,
 	            published, names.verified);
-	text_printf(out, "  slice = %s/work/%s/schemes/%s\n  ranked = %s/%s_quant_manifest.json\n"
-	            "  amax = %s/amax.json\n  quantized = %s/quantize.json\n  scheme = %s\n"
-	            "  file_name = %s\n  profile = %s\n  layout = %s\n  folder = %s\n"
-	            "  numerics = %s\n  target = %s\n  model = ", tree, b->model->name, s->name, baseline,
-	            b->file_name, baseline, baseline, s->name, scheme_file_name(s),
-	            profile_name(p), b->layout, names.folder, b->numerics, names.target);
-	add_word(out, b->model->path);
-	text_printf(out, "\nbuild %s: verify | %s %s" TOOL("verify") RUNS("verify")
+	text_printf(out, "  slice = %s/work/%s/schemes/%s\n  scheme = %s\n  file_name = %s\n"
+	            "  profile = %s\n  folder = %s\n  target = %s\n  from = ${from.%s}\n", tree,
+	            b->model->name, s->name, s->name, scheme_file_name(s), profile_name(p),
+	            names.folder, names.target, b->name);
+	text_printf(out, "build %s: verify | %s %s" TOOL("verify") RUNS("verify")
 	            "\n  folder = %s\n  scheme = %s\n  model = ", names.verified, names.list,
 	            stamps.weights, names.folder, names.target);
 	add_word(out, b->model->path);
@@ -108,8 +130,8 @@ static void emit_export(struct emitted *e, text *out, const struct scheme *s,
 	e->edges += 2;
 }
 
-static void emit_scheme(struct emitted *e, text *out, const struct scheme *s,
-                        const char *tree)
+static void emit_scheme(struct emitted *e, text *out, const struct catalog *c,
+                        const struct scheme *s, const char *tree)
 {
 	char baseline[PATH_BYTES], work[PATH_BYTES];
 	baseline_folder(baseline, s->baseline, tree);
@@ -119,7 +141,8 @@ static void emit_scheme(struct emitted *e, text *out, const struct scheme *s,
 	if (!baseline_exportable(s->baseline))
 		text_printf(out, "build %s: phony %s/slice.json\n", s->name, work);
 	for (enum profile p = 0; baseline_exportable(s->baseline) && p < PROFILE_COUNT; p++)
-		emit_export(e, out, s, p, tree);
+		if (comes_in(c, s, p))
+			emit_export(e, out, s, p, tree);
 }
 
 /* ---- comparison ---- */
@@ -162,7 +185,13 @@ static void emit_diversity(struct emitted *e, text *out, const struct plan *plan
 
 void emit_schemes(struct emitted *e, text *out, const struct plan *plan, const char *tree)
 {
-	for (int i = 0; i < plan->catalog->scheme_count; i++)
-		emit_scheme(e, out, &plan->catalog->schemes[i], tree);
+	const struct catalog *c = plan->catalog;
+	for (int i = 0; i < c->baseline_count; i++)
+		if (baseline_exportable(&c->baselines[i]))
+			emit_common(out, &c->baselines[i], tree);
+	for (int i = 0; i < c->scheme_count; i++)
+		emit_scheme(e, out, c, &c->schemes[i], tree);
+	for (int i = 0; i < c->unlisted_count; i++)
+		emit_scheme(e, out, c, &c->unlisted[i], tree);
 	emit_diversity(e, out, plan, tree);
 }

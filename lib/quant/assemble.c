@@ -102,12 +102,13 @@ static bool write_index(struct builder *b, error *err)
 static bool write_configs(struct builder *b, error *err)
 {
 	text config = { 0 }, quant = { 0 };
+	bool fp8_cache = b->coverage.kv_cache.name != NULL;
 	bool ok = print_config(b->a->profile, &b->base_config, b->decisions, b->linear_count,
-	                       &config, err) &&
+	                       fp8_cache, &config, err) &&
 	          add_text(b, "config.json", &config, err);
 	if (ok && profile_is_quantised(b->a->profile))
-		ok = print_hf_quant_config(b->a->profile, b->decisions, b->linear_count, &quant,
-		                           err) &&
+		ok = print_hf_quant_config(b->a->profile, b->decisions, b->linear_count, fp8_cache,
+		                           &quant, err) &&
 		     add_text(b, "hf_quant_config.json", &quant, err);
 	text_free(&config);
 	text_free(&quant);

@@ -36,7 +36,7 @@ struct builder {
 	uint64_t written;
 	struct piece *pieces; /* [variants.count + 1] */
 	int piece_count;
-	struct tensor *scales; /* [2 * linear_count], data in scale_bytes */
+	struct tensor *scales; /* at most two a linear and two a layer; data in scale_bytes */
 	size_t scale_count;
 	text scale_bytes;
 	arena memory;

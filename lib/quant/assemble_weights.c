@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "lib/model/caches.h"
 #include "lib/model/linears.h"
 #include "lib/quant/twin.h"
 
@@ -28,17 +29,22 @@ static bool add_scale_bytes(struct builder *b, const struct tensor *t, float sca
 	return true;
 }
 
-static bool add_scale(struct builder *b, const char *linear, const char *suffix, float scale,
-                      error *err)
+/* name NULL: memory is out. */
+static bool add_scale(struct builder *b, const char *name, float scale, error *err)
 {
 	struct tensor *t = &b->scales[b->scale_count++];
-	char hub[NAME_BYTES];
-	name_to_hub(linear, hub);
-	*t = (struct tensor){ .dtype = profile_scale_dtype(b->a->profile),
+	*t = (struct tensor){ .name = name, .dtype = profile_scale_dtype(b->a->profile),
 		.rank = profile_scale_rank(b->a->profile), .shape = { 1 }, .elements = 1 };
 	t->bytes = dtype_bytes(t->dtype);
-	t->name = arena_printf(&b->memory, err, "%s.%s", hub, suffix);
-	return t->name && add_scale_bytes(b, t, scale, err);
+	return name && add_scale_bytes(b, t, scale, err);
+}
+
+static bool add_linear_scale(struct builder *b, const char *linear, const char *suffix,
+                             float scale, error *err)
+{
+	char hub[NAME_BYTES];
+	name_to_hub(linear, hub);
+	return add_scale(b, arena_printf(&b->memory, err, "%s.%s", hub, suffix), scale, err);
 }
 
 static int find_shape(const struct builder *b, const char *name)
@@ -59,8 +65,33 @@ static bool add_group_scales(struct builder *b, const struct variant_pair *pair,
 			            b->a->amax, pair->members[m]);
 		b->decisions[linear].quantised = true;
 		float input = fp8_shipped_input_scale(b->a->numerics, b->amax.amax[linear]);
-		if (!add_scale(b, pair->members[m], "weight_scale", pair->weight_scales[m], err) ||
-		    !add_scale(b, pair->members[m], "input_scale", input, err))
+		if (!add_linear_scale(b, pair->members[m], "weight_scale", pair->weight_scales[m],
+		                      err) ||
+		    !add_linear_scale(b, pair->members[m], "input_scale", input, err))
+			return false;
+	}
+	return true;
+}
+
+/* One of the keys and one of the values of each layer, where the scheme's cache is
+ * quantised. */
+static bool add_cache_scales(struct builder *b, error *err)
+{
+	int parts = count_caches(&b->config);
+	if (!b->coverage.kv_cache.name)
+		return true;
+	if (!profile_is_quantised(b->a->profile))
+		return fail(err, EXIT_BAD_INPUT, "%s: the %s profile cannot say what the key/value "
+		            "cache is kept in; expected another profile or no \"kv_cache\"",
+		            b->a->scheme, profile_name(b->a->profile));
+	if (b->amax.cache_count != parts)
+		return fail(err, EXIT_BAD_INPUT, "%s: " AMAX_CACHE ": expected the %d parts of the "
+		            "key/value cache, found %d", b->a->amax, parts, b->amax.cache_count);
+	for (int i = 0; i < parts; i++) {
+		char name[NAME_BYTES];
+		profile_cache_scale_name(b->a->profile, i / 2, i % 2, name);
+		if (!add_scale(b, arena_text(&b->memory, name, strlen(name), err),
+		               fp8_shipped_cache_scale(b->a->numerics, b->amax.cache[i]), err))
 			return false;
 	}
 	return true;
@@ -131,7 +162,8 @@ bool choose_weights(struct builder *b, error *err)
 {
 	size_t count = (size_t)b->linear_count;
 	b->decisions = arena_alloc(&b->memory, count, sizeof *b->decisions, err);
-	b->scales = arena_alloc(&b->memory, 2 * count, sizeof *b->scales, err);
+	b->scales = arena_alloc(&b->memory, 2 * count + (size_t)count_caches(&b->config),
+	                        sizeof *b->scales, err);
 	b->pieces = arena_alloc(&b->memory, (size_t)b->variants.count + 1, sizeof *b->pieces,
 	                        err);
 	if (!b->decisions || !b->scales || !b->pieces)
@@ -142,7 +174,7 @@ bool choose_weights(struct builder *b, error *err)
 		if (!choose_piece(b, &b->variants.pairs[i], err))
 			return false;
 	return open_piece(b, "rest.safetensors", &b->variants.rest, err) &&
-	       place_scales(b, err);
+	       add_cache_scales(b, err) && place_scales(b, err);
 }
 
 void close_pieces(struct builder *b)

@@ -195,6 +195,37 @@ static bool read_format(struct catalog *c, const cJSON *e, struct catalog_format
 	return true;
 }
 
+/* The section may be absent: no scheme has a quantised cache then. */
+static bool read_kv_formats(struct catalog *c, error *err)
+{
+	static const char *const fields[] = { "element", "granularity", "symmetric", NULL };
+	if (!cJSON_GetObjectItemCaseSensitive(c->doc.root, "kv_cache_formats"))
+		return true;
+	const cJSON *section = open_section(c, "kv_cache_formats", &c->kv_format_count, err);
+	if (!section || !(c->kv_formats = arena_alloc(&c->memory, (size_t)c->kv_format_count,
+	                                              sizeof *c->kv_formats, err)))
+		return false;
+	struct kv_format *f = c->kv_formats;
+	for (const cJSON *e = section->child; e; e = e->next, f++) {
+		bool symmetric = true;
+		*f = (struct kv_format){ .name = e->string };
+		if (!check_name(c, e, e->string, err) ||
+		    !json_only_fields(&c->doc, e, fields, err) ||
+		    !json_text(&c->doc, e, "element", &f->element, err) ||
+		    !json_text(&c->doc, e, "granularity", &f->granularity, err) ||
+		    !json_boolean_or(&c->doc, e, "symmetric", &symmetric, err))
+			return false;
+		if (!kv_format_known(f))
+			return json_fail(&c->doc, e, err, "expected the element \"fp8_e4m3\" and the "
+			                 "granularity \"tensor\", found \"%s\" and \"%s\"",
+			                 f->element, f->granularity);
+		if (!symmetric)
+			return json_fail(&c->doc, place_of(e, "symmetric"), err,
+			                 "expected true: no consumer reads zero points of a cache");
+	}
+	return true;
+}
+
 static bool read_formats(struct catalog *c, error *err)
 {
 	const cJSON *section = open_section(c, "formats", &c->format_count, err);
@@ -339,12 +370,12 @@ static bool check_paths(const struct catalog *c, error *err)
 static bool parse_catalog(struct catalog *c, error *err)
 {
 	static const char *const sections[] = { "models", "calibrations", "evaluations",
-		"formats", "baselines", "families", "schemes", NULL };
+		"formats", "kv_cache_formats", "baselines", "families", "schemes", NULL };
 	if (!cJSON_IsObject(c->doc.root))
 		return json_fail(&c->doc, c->doc.root, err, "expected an object");
 	return json_only_fields(&c->doc, c->doc.root, sections, err) && read_models(c, err) &&
 	       read_calibrations(c, err) && read_evaluations(c, err) && read_formats(c, err) &&
-	       read_baselines(c, err) && read_schemes(c, err);
+	       read_kv_formats(c, err) && read_baselines(c, err) && read_schemes(c, err);
 }
 
 bool catalog_load(struct catalog *c, const char *path,

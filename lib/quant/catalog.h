@@ -10,6 +10,7 @@
 #include "lib/base/json.h"
 #include "lib/base/options.h"
 #include "lib/quant/formats/format.h"
+#include "lib/quant/kv_format.h"
 #include "lib/quant/slice.h"
 
 struct catalog_model {
@@ -80,6 +81,7 @@ struct scheme {
 	const char *name;
 	const struct catalog_baseline *baseline;
 	struct rule rule;
+	const struct kv_format *kv_cache; /* NULL: the cache stays as the model computes it */
 	bool is_baseline; /* keeps every group of the baseline whose name it has */
 	const char *family; /* the name's pattern, or NULL */
 	const char *sweep;  /* the target that builds the whole family, or NULL */
@@ -91,9 +93,14 @@ struct catalog {
 	struct evaluation_set *evaluations;
 	struct catalog_format *formats;
 	struct catalog_baseline *baselines;
+	struct kv_format *kv_formats;
 	struct scheme *schemes; /* baselines first, then families in order, then the rest */
+	/* Schemes that nobody listed, each one of the above with a format of the key/value
+	 * cache beside it, called SCHEME_FORMAT: there for whoever names them, no part of
+	 * what is built, measured or locked as a whole. */
+	struct scheme *unlisted;
 	int model_count, calibration_count, evaluation_count, format_count, baseline_count;
-	int scheme_count;
+	int kv_format_count, scheme_count, unlisted_count;
 	json_doc doc;
 	arena memory;
 };

@@ -61,6 +61,26 @@ static const char *fill_name(struct catalog *c, const cJSON *e, double percent, 
 	return NULL;
 }
 
+/* Without a quantization config a checkpoint cannot say what its cache is kept in. */
+static bool can_say_cache(const struct catalog_baseline *b)
+{
+	return strcmp(b->profile, "bf16") != 0;
+}
+
+static bool read_kv_cache(struct catalog *c, const cJSON *e, struct scheme *scheme,
+                          error *err)
+{
+	if (!cJSON_HasObjectItem(e, "kv_cache"))
+		return true;
+	scheme->kv_cache = read_reference(c, e, "kv_cache", c->kv_formats, c->kv_format_count,
+	                                  sizeof *c->kv_formats, err);
+	return scheme->kv_cache &&
+	       (can_say_cache(scheme->baseline) ||
+	        json_fail(&c->doc, place_of(e, "kv_cache"), err, "expected a baseline whose "
+	                  "profile has quantization configs, found \"%s\" of %s",
+	                  scheme->baseline->profile, scheme->baseline->name));
+}
+
 /* A sweep becomes a target, and ends in a table of what the report knows. */
 static bool read_sweep(struct catalog *c, const cJSON *e, struct scheme *scheme, error *err)
 {
@@ -83,14 +103,15 @@ static bool read_sweep(struct catalog *c, const cJSON *e, struct scheme *scheme,
 /* The name is checked with a plain number in it: that of 12.5 % may have its point. */
 static bool expand_family(struct catalog *c, const cJSON *e, error *err)
 {
-	static const char *const fields[] = { "baseline", "percent", "sweep", NULL };
+	static const char *const fields[] = { "baseline", "percent", "sweep", "kv_cache", NULL };
 	const char *name = fill_name(c, e, 1, err);
 	if (!name || !check_name(c, e, name, err) || !json_only_fields(&c->doc, e, fields, err))
 		return false;
 	struct scheme scheme = { .rule.kind = RULE_TOP_PERCENT, .family = e->string };
 	scheme.baseline = read_reference(c, e, "baseline", c->baselines, c->baseline_count,
 	                                 sizeof *c->baselines, err);
-	if (!scheme.baseline || !read_sweep(c, e, &scheme, err))
+	if (!scheme.baseline || !read_kv_cache(c, e, &scheme, err) ||
+	    !read_sweep(c, e, &scheme, err))
 		return false;
 	const cJSON *percents = json_array(&c->doc, e, "percent", err);
 	if (!percents)
@@ -161,14 +182,15 @@ static bool read_scheme(struct catalog *c, const cJSON *e, error *err)
 {
 	static const char *const fields[] = { "baseline", "percent", "coverage_mode", "groups",
 		"coverage_manifest", "effective_bits", "costs", "budget", "pin_bf16", "pin_quantized",
-		"cost_exclude", NULL };
+		"cost_exclude", "kv_cache", NULL };
 	struct scheme scheme = { .name = e->string };
 	struct rule *rule = &scheme.rule;
 	if (!check_name(c, e, e->string, err) || !json_only_fields(&c->doc, e, fields, err))
 		return false;
 	scheme.baseline = read_reference(c, e, "baseline", c->baselines, c->baseline_count,
 	                                 sizeof *c->baselines, err);
-	if (!scheme.baseline || !read_selection(c, e, rule, err) ||
+	if (!scheme.baseline || !read_kv_cache(c, e, &scheme, err) ||
+	    !read_selection(c, e, rule, err) ||
 	    !read_budget(c, e, rule, err) ||
 	    !read_globs(c, e, "pin_bf16", &rule->pin_bf16, err) ||
 	    !read_globs(c, e, "pin_quantized", &rule->pin_quantised, err) ||
@@ -184,6 +206,48 @@ static int count_schemes(const struct catalog *c, const cJSON *families,
 	for (const cJSON *f = families->child; f; f = f->next)
 		count += cJSON_GetArraySize(cJSON_GetObjectItemCaseSensitive(f, "percent"));
 	return count;
+}
+
+static const struct scheme *find_scheme(const struct catalog *c, const char *name)
+{
+	for (int i = 0; i < c->scheme_count; i++)
+		if (strcmp(c->schemes[i].name, name) == 0)
+			return &c->schemes[i];
+	return NULL;
+}
+
+/* The scheme with the cache in a format, unless the catalog lists it. */
+static bool add_with_cache(struct catalog *c, const struct scheme *scheme,
+                     const struct kv_format *format, error *err)
+{
+	struct scheme own = { .baseline = scheme->baseline, .rule = scheme->rule,
+		.kv_cache = format };
+	own.name = arena_printf(&c->memory, err, "%s_%s", scheme->name, format->name);
+	if (!own.name)
+		return false;
+	const struct scheme *listed = find_scheme(c, own.name);
+	if (!listed)
+		c->unlisted[c->unlisted_count++] = own;
+	return !listed || listed->kv_cache == format ||
+	       json_fail(&c->doc, c->doc.root, err, "scheme \"%s\": a name that ends in \"_%s\" "
+	                 "means %s with the cache in that format: expected \"kv_cache\": \"%s\" "
+	                 "or another name", own.name, format->name, scheme->name, format->name);
+}
+
+/* Every scheme that becomes a checkpoint, in every format of the cache. */
+static bool add_unlisted(struct catalog *c, error *err)
+{
+	c->unlisted = arena_alloc(&c->memory, (size_t)c->scheme_count * (size_t)c->kv_format_count,
+	                       sizeof *c->unlisted, err);
+	if (!c->unlisted)
+		return false;
+	for (int i = 0; i < c->scheme_count; i++)
+		for (int k = 0; k < c->kv_format_count; k++)
+			if (!c->schemes[i].kv_cache && baseline_exportable(c->schemes[i].baseline) &&
+			    can_say_cache(c->schemes[i].baseline) &&
+			    !add_with_cache(c, &c->schemes[i], &c->kv_formats[k], err))
+				return false;
+	return true;
 }
 
 bool read_schemes(struct catalog *c, error *err)
@@ -209,5 +273,5 @@ bool read_schemes(struct catalog *c, error *err)
 	for (const cJSON *s = schemes->child; s; s = s->next)
 		if (!read_scheme(c, s, err))
 			return false;
-	return true;
+	return add_unlisted(c, err);
 }

@@ -30,6 +30,8 @@ static bool detach_from_family(const struct catalog *c, cJSON *root, const char 
 	}
 	cJSON *own = cJSON_AddObjectToObject(schemes, name);
 	return own && cJSON_AddStringToObject(own, "baseline", member->baseline->name) &&
+	       (!member->kv_cache ||
+	        cJSON_AddStringToObject(own, "kv_cache", member->kv_cache->name)) &&
 	       cJSON_AddNumberToObject(own, "percent", member->rule.percent);
 }
 

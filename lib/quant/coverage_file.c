@@ -122,6 +122,7 @@ bool print_coverage(const struct coverage *c, const struct baseline *b,
 	tree_number(&tree, tree.root, "num_layers_dropped", c->total - c->selected);
 	tree_number(&tree, tree.root, "asked_bits", c->asked_bits);
 	tree_number(&tree, tree.root, "delivered_bits", c->delivered_bits);
+	kv_format_add(&tree, tree.root, &c->kv_cache);
 	add_search(&tree, c);
 	add_names(&tree, c, b, "selected_layers", 0, c->selected);
 	add_names(&tree, c, b, "dropped_layers", c->selected, c->total);
@@ -269,7 +270,8 @@ static bool read_coverage(struct coverage *c, const struct baseline *b,
 	    !read_globs(doc, "cost_exclude", &rule.cost_exclude, memory, err))
 		return false;
 	rule.kind = kind_from_name(mode);
-	if (!coverage_start(c, b, scheme, &rule, err) || !read_groups(c, b, doc, err))
+	if (!coverage_start(c, b, scheme, &rule, err) || !read_groups(c, b, doc, err) ||
+	    !kv_format_read(&c->kv_cache, doc, &c->memory, err))
 		return false;
 	coverage_finish(c, b);
 	if (asked >= 0)

@@ -17,6 +17,7 @@
 #include "lib/artifact/edge.h"
 #include "lib/base/parallel.h"
 #include "lib/base/progress.h"
+#include "lib/model/caches.h"
 #include "lib/quant/damage_block.h"
 #include "lib/quant/taps.h"
 
@@ -44,6 +45,7 @@ struct evaluator {
 	bool model_open;
 	struct quantised_model quantised; /* every group */
 	struct quantised_model *views;    /* [choice] its linears only */
+	float *cache_scales;              /* [part]; NULL: no choice has an FP8 cache */
 	struct bench *benches;
 	int bench_count;
 	arena memory;
@@ -177,6 +179,8 @@ static bool make_view(struct evaluator *e, int choice, error *err)
 	                            sizeof *view->linears, err);
 	if (!view->linears)
 		return false;
+	if (e->job->choices[choice].fp8_cache)
+		view->cache_scales = e->cache_scales;
 	for (int g = 0; g < groups->count; g++)
 		for (int m = 0; e->job->choices[choice].keeps[g] && m < groups->groups[g].member_count;
 		     m++) {
@@ -194,6 +198,21 @@ static bool any_keeps(const struct evaluation *job, int group)
 	return false;
 }
 
+static bool scale_caches(struct evaluator *e, error *err)
+{
+	const struct evaluation *job = e->job;
+	int parts = count_caches(&e->model.config);
+	bool any = false;
+	for (int i = 0; i < job->choice_count; i++)
+		any |= job->choices[i].fp8_cache;
+	if (!any)
+		return true;
+	e->cache_scales = arena_alloc(&e->memory, (size_t)parts, sizeof *e->cache_scales, err);
+	for (int i = 0; e->cache_scales && i < parts; i++)
+		e->cache_scales[i] = fp8_shipped_cache_scale(job->numerics, job->cache_amax[i]);
+	return e->cache_scales != NULL;
+}
+
 static bool quantise_choices(struct evaluator *e, error *err)
 {
 	const struct evaluation *job = e->job;
@@ -206,7 +225,8 @@ static bool quantise_choices(struct evaluator *e, error *err)
 		keeps[g] = any_keeps(job, g);
 	if (!quantise_model(&e->quantised, &e->model, job->groups, keeps, job->format,
 	                    job->numerics, job->shared_scales, job->input_amax, RESIDENT_BYTES,
-	                    err))
+	                    err) ||
+	    !scale_caches(e, err))
 		return false;
 	for (int i = 0; i < job->choice_count; i++)
 		if (!make_view(e, i, err))
@@ -256,6 +276,9 @@ static bool choice_key(struct evaluator *e, int64_t block, int choice,
 			key_addf(key, "quantised", "%s %.9g", job->linears[linear].name,
 			         (double)job->input_amax[linear]);
 		}
+	for (int i = 0; job->choices[choice].fp8_cache && i < count_caches(&e->source.config);
+	     i++)
+		key_addf(key, "kv_cache", "fp8_e4m3 tensor %.9g", (double)job->cache_amax[i]);
 	text_add(&key->text, model->text.data, model->text.length);
 	return source_key(&e->source, block, e->memo, key, err);
 }

@@ -21,6 +21,7 @@
 struct variant_choice {
 	const char *name;
 	const bool *keeps; /* [group] quantised; of the groups of struct evaluation */
+	bool fp8_cache;    /* keys and values through FP8 */
 };
 
 struct evaluation {
@@ -29,6 +30,7 @@ struct evaluation {
 	int linear_count;
 	const struct group_list *groups;
 	const float *input_amax; /* [linear] */
+	const float *cache_amax; /* [part]; needed where a choice has an FP8 cache */
 	const struct format *format;
 	enum numerics numerics;
 	bool shared_scales;

@@ -383,6 +383,7 @@ bool print_scheme_manifest(const struct baseline *b, const struct coverage *c,
 		tree_free(&tree);
 		return false;
 	}
+	kv_format_add(&tree, tree.root, &c->kv_cache);
 	add_coverage(&tree, c);
 	add_coverage_blocks(&tree, c);
 	add_state_summary(&tree, b, c);

@@ -1,6 +1,8 @@
 /* See material.h. */
 #include "lib/quant/material.h"
 
+#include "lib/model/caches.h"
+
 static bool check_calibrated(const struct material *m, const char *path, error *err)
 {
 	for (int g = 0; g < m->groups.count; g++)
@@ -32,8 +34,10 @@ bool material_begin(struct material *m, const char *model, error *err)
 	struct model_config config;
 	*m = (struct material){ 0 };
 	if (model_config_load(&config, model, err) &&
-	    list_linears(&config, &m->memory, &m->linears, &m->linear_count, err))
+	    list_linears(&config, &m->memory, &m->linears, &m->linear_count, err)) {
+		m->cache_count = count_caches(&config);
 		return true;
+	}
 	material_free(m);
 	return false;
 }
@@ -64,6 +68,14 @@ void material_lend(const struct material *m, struct evaluation *job)
 	job->linear_count = m->linear_count;
 	job->groups = &m->groups;
 	job->input_amax = m->amax.amax;
+	job->cache_amax = m->amax.cache;
+}
+
+bool material_has_cache(const struct material *m, error *err)
+{
+	return m->amax.cache_count == m->cache_count ||
+	       json_fail(&m->amax.doc, m->amax.doc.root, err, AMAX_CACHE ": expected the %d parts "
+	                 "of the key/value cache, found %d", m->cache_count, m->amax.cache_count);
 }
 
 const bool *material_choice(struct material *m, const bool *ranked_keeps, error *err)

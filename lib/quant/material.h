@@ -9,7 +9,7 @@
 
 struct material {
 	struct linear_shape *linears;
-	int linear_count;
+	int linear_count, cache_count; /* parts of the key/value cache */
 	struct group_list groups;
 	struct amax_table amax;
 	struct baseline ranked;
@@ -26,6 +26,9 @@ void material_free(struct material *m);
 
 /* Fills in what of a job is the material's. */
 void material_lend(const struct material *m, struct evaluation *job);
+
+/* Whether the calibration has the parts of the cache that an FP8 cache needs. */
+bool material_has_cache(const struct material *m, error *err);
 
 /* keeps[group] of the material's groups from keeps[] of the ranked ones; NULL when
  * out of memory. */

@@ -59,6 +59,10 @@ static void add_coverage(text *out, const struct coverage *c)
 		text_printf(out, " (%d asked; the others cannot be exported)", c->asked);
 	text_printf(out, "\n- Effective bits of the searched weights: %.3f (asked %.3f)\n",
 	            c->delivered_bits, c->asked_bits);
+	if (c->kv_cache.name)
+		text_puts(out, "- Key/value cache: FP8 (E4M3), one static scale for the keys and one "
+		          "for the values of each layer. vLLM and SGLang use it unless told "
+		          "otherwise (`--kv-cache-dtype`).\n");
 }
 
 /* What the profile is, and how each program loads it. */

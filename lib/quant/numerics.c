@@ -112,6 +112,11 @@ float fp8_shipped_input_scale(enum numerics n, float amax)
 	                              : quern_scale(amax);
 }
 
+float fp8_shipped_cache_scale(enum numerics n, float amax)
+{
+	return fp8_shipped_input_scale(n, amax);
+}
+
 void fp8_encode_weights(enum numerics n, const float *w, size_t count, float scale,
                         uint8_t *codes)
 {

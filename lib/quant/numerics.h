@@ -41,6 +41,9 @@ void fp8_encode_scored(enum numerics n, const float *w, size_t count,
 float fp8_shipped_weight_scale(enum numerics n, float amax);
 float fp8_shipped_input_scale(enum numerics n, float amax);
 
+/* The same for keys or values of a layer's cache: activations, as inputs are. */
+float fp8_shipped_cache_scale(enum numerics n, float amax);
+
 /* The rule of NUMERICS_QUERN for any format: amax/most, rounded up to BF16; 1 for an
  * amax of 0, at least 2^-126. */
 float scale_above(float amax, float most);

@@ -23,6 +23,7 @@ struct quantised_model {
 	enum numerics numerics;
 	struct quantised_linear *linears; /* [model->linear_count] */
 	size_t largest; /* elements of the largest quantised weight */
+	const float *cache_scales; /* [part] of a key/value cache in FP8; NULL: it stays */
 	arena memory;
 };
 

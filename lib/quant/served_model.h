@@ -1,5 +1,6 @@
 /* Opening a checkpoint to run it: a base checkpoint as it is, an exported one as a
- * server would, with static FP8 inputs at its FP8 linears. */
+ * server would, with static FP8 inputs at its FP8 linears, and its keys and values
+ * through FP8 where it has scales for them. */
 #ifndef QUERN_QUANT_SERVED_MODEL_H
 #define QUERN_QUANT_SERVED_MODEL_H
 

@@ -7,6 +7,7 @@
 #define QUERN_QUANT_SLICE_H
 
 #include "lib/quant/baseline.h"
+#include "lib/quant/kv_format.h"
 
 /* Which groups keep what the search gave them: all of them, the
  * max(1, ceil(percent/100 * N)) least sensitive ones, those in as many of the
@@ -52,6 +53,7 @@ struct scored_block {
 struct coverage {
 	const char *scheme;
 	struct rule rule;
+	struct kv_format kv_cache; /* what the scheme keeps the key/value cache in */
 	int total;    /* groups of the baseline */
 	int asked;    /* groups the rule selects */
 	int selected; /* of those, the ones that can be exported */

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "kernels/amax.h"
+#include "kernels/fp8.h"
 #include "kernels/matmul.h"
 #include "kernels/score.h"
 #include "lib/base/pages.h"
@@ -229,6 +230,30 @@ static bool serve(void *self, int linear, bool same_input, const float *x, float
 	return quantised_product(&s->product, linear, same_input, x, y, rows, err);
 }
 
+/* x[count] as it comes back of a cache in FP8. Servers divide by the scale. */
+static void round_through(float *x, size_t count, float scale)
+{
+	uint8_t codes[1024];
+	while (count) {
+		size_t some = count < sizeof codes ? count : sizeof codes;
+		fp8_encode_divided(x, some, scale, codes);
+		fp8_decode(codes, some, scale, x);
+		x += some;
+		count -= some;
+	}
+}
+
+static bool serve_cache(void *self, int layer, float *keys, float *values, int rows,
+                        error *err)
+{
+	const struct quantised_model *q = ((struct served *)self)->product.q;
+	size_t count = (size_t)rows * cache_width(q->model);
+	(void)err;
+	round_through(keys, count, q->cache_scales[2 * layer]);
+	round_through(values, count, q->cache_scales[2 * layer + 1]);
+	return true;
+}
+
 struct served *served_new(const struct quantised_model *q, error *err)
 {
 	struct served *s = calloc(1, sizeof *s);
@@ -257,5 +282,6 @@ void served_free(struct served *s)
 
 struct tap served_tap(struct served *s)
 {
-	return (struct tap){ .self = s, .forward = serve };
+	return (struct tap){ .self = s, .forward = serve,
+		.cache = s->product.q->cache_scales ? serve_cache : NULL };
 }

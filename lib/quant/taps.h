@@ -34,7 +34,9 @@ struct tap perturbation_tap(struct perturbation *p, double *score);
 
 /* ---- running as served ---- */
 
-/* y = Q(x) Q(W)^T + b for every quantised linear; others untouched. */
+/* y = Q(x) Q(W)^T + b for every quantised linear; others untouched. Keys and values go
+ * through FP8 on their way into the cache where the model has scales for it, so that
+ * everything attends to what a server's cache would hold, the prompt to itself included. */
 struct served;
 
 struct served *served_new(const struct quantised_model *q, error *err);

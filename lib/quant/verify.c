@@ -8,6 +8,7 @@
 
 #include "kernels/fp8.h"
 #include "lib/base/file.h"
+#include "lib/model/caches.h"
 #include "lib/model/expand.h"
 #include "lib/model/linears.h"
 #include "lib/quant/assemble.h"
@@ -17,7 +18,7 @@
 
 enum { MAX_JSON_BYTES = 256 << 20 };
 
-static bool load_json(const struct verifier *v, const char *name, json_doc *doc, error *err)
+bool verify_load(const struct verifier *v, const char *name, json_doc *doc, error *err)
 {
 	char path[PATH_BYTES];
 	return join_path(path, sizeof path, v->folder, name, err) &&
@@ -36,7 +37,7 @@ static bool load_manifest(struct verifier *v, error *err)
 	if (!v->manifest_name)
 		return false;
 	snprintf(name, sizeof name, "%s_quant_manifest.json", v->manifest_name);
-	if (!load_json(v, name, &v->manifest, err))
+	if (!verify_load(v, name, &v->manifest, err))
 		return false;
 	const cJSON *provenance = cJSON_GetObjectItemCaseSensitive(v->manifest.root,
 	                                                           "provenance");
@@ -46,6 +47,8 @@ static bool load_manifest(struct verifier *v, error *err)
 	      json_text_or(&v->manifest, provenance, "weight_scales", &scales, err)))
 		return false;
 	v->shared_scales = strcmp(scales, "group") == 0;
+	if (!kv_format_read(&v->kv_cache, &v->manifest, &v->memory, err))
+		return false;
 	return numerics_from_name(numerics, &v->numerics) ||
 	       json_fail(&v->manifest, provenance, err, "unknown numerics \"%s\"", numerics);
 }
@@ -62,7 +65,7 @@ static bool find_profile(struct verifier *v, error *err)
 			return false;
 		v->profile = strcmp(method, "modelopt") == 0 ? PROFILE_MODELOPT
 		                                             : PROFILE_UNIVERSAL;
-		return load_json(v, "hf_quant_config.json", &v->hf_quant, err);
+		return verify_load(v, "hf_quant_config.json", &v->hf_quant, err);
 	}
 	v->profile = PROFILE_BF16;
 	return join_path(path, sizeof path, v->folder, "hf_quant_config.json", err) &&
@@ -76,7 +79,7 @@ static bool load_all(struct verifier *v, const char *model, error *err)
 	v->chunk = malloc(VERIFY_CHUNK * sizeof(float));
 	if (!v->chunk)
 		return fail_memory(err, "a chunk of weights", VERIFY_CHUNK * sizeof(float));
-	if (!load_manifest(v, err) || !load_json(v, "config.json", &v->config, err) ||
+	if (!load_manifest(v, err) || !verify_load(v, "config.json", &v->config, err) ||
 	    !find_profile(v, err) || !checkpoint_open(&v->base, model, err) ||
 	    !checkpoint_open(&v->published, v->folder, err) ||
 	    !model_config_load(&v->model, v->folder, err) ||
@@ -97,12 +100,8 @@ static bool same_shape(const struct tensor *a, const struct tensor *b)
 	       memcmp(a->shape, b->shape, (size_t)a->rank * sizeof a->shape[0]) == 0;
 }
 
-/* The scale `name`.`suffix` of the profile's dtype and shape, finite and above 0. */
-static bool read_scale(const struct verifier *v, const char *module, const char *suffix,
-                       float *scale, error *err)
+bool read_scale(const struct verifier *v, const char *name, float *scale, error *err)
 {
-	char name[NAME_BYTES + 32];
-	snprintf(name, sizeof name, "%s.%s", module, suffix);
 	const struct tensor *t = checkpoint_find(&v->published, name);
 	enum dtype dtype = profile_scale_dtype(v->profile);
 	if (!t)
@@ -118,6 +117,16 @@ static bool read_scale(const struct verifier *v, const char *module, const char 
 		return fail(err, EXIT_BAD_INPUT, "%s: %s: expected a finite scale above 0, found %g",
 		            t->file, name, (double)*scale);
 	return true;
+}
+
+/* `suffix` is "weight_scale" or "input_scale". */
+static bool read_linear_scale(const struct verifier *v, int linear, const char *suffix,
+                              float *scale, error *err)
+{
+	char hub[NAME_BYTES], name[NAME_BYTES + 32];
+	name_to_hub(v->linears[linear].name, hub);
+	snprintf(name, sizeof name, "%s.%s", hub, suffix);
+	return read_scale(v, name, scale, err);
 }
 
 static bool verify_codes(const struct verifier *v, const struct tensor *codes,
@@ -149,13 +158,11 @@ static bool verify_codes(const struct verifier *v, const struct tensor *codes,
 static bool verify_fp8(struct verifier *v, int linear, const struct tensor *t,
                        const struct tensor *base, error *err)
 {
-	char hub[NAME_BYTES];
 	float weight_scale, input_scale;
-	name_to_hub(v->linears[linear].name, hub);
 	v->fp8[linear] = true;
 	v->done->fp8_linears++;
-	return read_scale(v, hub, "weight_scale", &weight_scale, err) &&
-	       read_scale(v, hub, "input_scale", &input_scale, err) &&
+	return read_linear_scale(v, linear, "weight_scale", &weight_scale, err) &&
+	       read_linear_scale(v, linear, "input_scale", &input_scale, err) &&
 	       verify_codes(v, t, base, weight_scale, err);
 }
 
@@ -236,26 +243,29 @@ static bool verify_tensor(struct verifier *v, const struct tensor *base, error *
 	return true;
 }
 
-/* Two scales an FP8 linear, where the profile has any, and nothing else beside the
- * base's tensors. */
+/* Two scales an FP8 linear and two a layer whose cache is in FP8, where the profile has
+ * any, and nothing else beside the base's tensors. */
 static bool verify_tensors(struct verifier *v, error *err)
 {
 	for (size_t i = 0; i < v->base.count; i++)
 		if (!verify_tensor(v, v->base.by_name[i], err))
 			return false;
-	int scales = profile_is_quantised(v->profile) ? 2 * v->done->fp8_linears : 0;
+	bool quantised = profile_is_quantised(v->profile);
+	int scales = quantised ? 2 * v->done->fp8_linears : 0;
+	v->done->cache_scales = quantised && v->kv_cache.name ? count_caches(&v->model) : 0;
+	scales += v->done->cache_scales;
 	size_t expected = v->base.count + (size_t)scales;
 	for (size_t i = 0; v->published.count != expected && i < v->published.count; i++) {
 		const char *name = v->published.by_name[i]->name;
-		if (checkpoint_find(&v->base, name))
+		if (checkpoint_find(&v->base, name) || is_cache_scale(v, name))
 			continue;
 		const char *dot = strrchr(name, '.');
 		char weight[NAME_BYTES + 8];
 		snprintf(weight, sizeof weight, "%.*s.weight", dot ? (int)(dot - name) : 0, name);
 		int linear = linear_of_tensor(v, weight);
-		if (linear < 0 || !v->fp8[linear] || !scales)
+		if (linear < 0 || !v->fp8[linear] || !quantised)
 			return fail(err, EXIT_BAD_INPUT,
-			            "%s: %s: a scale of a layer that is not in FP8, or a stranger",
+			            "%s: %s: a scale of what is not in FP8, or a stranger",
 			            v->published.by_name[i]->file, name);
 	}
 	v->done->tensors += scales;
@@ -273,7 +283,6 @@ static bool verify_groups(const struct verifier *v, error *err)
 		float first = 0, scale;
 		for (int m = 0; m < group->member_count; m++) {
 			int linear = group->members[m];
-			char hub[NAME_BYTES];
 			if (v->fp8[linear] != v->fp8[group->members[0]])
 				return fail(err, EXIT_BAD_INPUT,
 				            "%s: %s and %s are fused when served but differ in precision",
@@ -281,8 +290,7 @@ static bool verify_groups(const struct verifier *v, error *err)
 				            v->linears[linear].name);
 			if (!v->fp8[linear] || !v->shared_scales || !profile_is_quantised(v->profile))
 				continue;
-			name_to_hub(v->linears[linear].name, hub);
-			if (!read_scale(v, hub, "weight_scale", &scale, err))
+			if (!read_linear_scale(v, linear, "weight_scale", &scale, err))
 				return false;
 			first = m == 0 ? scale : first;
 			if (scale != first)
@@ -417,7 +425,7 @@ bool verify_checkpoint(const char *folder, const char *model, struct verified *o
 	*out = (struct verified){ 0 };
 	bool ok = verify_files(folder, &v.list, &out->files, &out->bytes, err) &&
 	          load_all(&v, model, err) && verify_tensors(&v, err) && verify_layout(&v, err) &&
-	          verify_groups(&v, err) && verify_manifests(&v, err) &&
+	          verify_groups(&v, err) && verify_manifests(&v, err) && verify_cache(&v, err) &&
 	          verify_consumers(&v, err);
 	out->profile = profile_name(v.profile);
 	free_verifier(&v);

@@ -12,6 +12,7 @@
 struct verified {
 	const char *profile, *layout;
 	int files, tensors, groups_selected, groups_total;
+	int cache_scales; /* of a key/value cache in FP8 */
 	int fp8_linears; /* in the bf16 profile those that come back of FP8 */
 	int64_t bytes;
 	double bits;
@@ -33,6 +34,8 @@ struct verified {
  *   the default numerics its members share their scales;
  * - manifest, coverage and tensors name the same FP8 layers, selected and dropped
  *   groups are all groups, and the bits are as claimed;
+ * - manifest, coverage and configurations say the same of the key/value cache, and where
+ *   it is in FP8 every layer has the two scales that the calibration gives;
  * - both configurations decide for every linear, under every consumer's own rules,
  *   what the tensors are. */
 bool verify_checkpoint(const char *folder, const char *model, struct verified *out,

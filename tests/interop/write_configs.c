@@ -125,8 +125,8 @@ static bool write_profile(const char *folder, enum profile profile,
 	    !make_folders(path, err) ||
 	    !json_parse(&doc, "base config", base, sizeof base - 1, err))
 		return false;
-	bool ok = print_config(profile, &doc, modules, count, &config, err) &&
-	          print_hf_quant_config(profile, modules, count, &hf_quant_config, err) &&
+	bool ok = print_config(profile, &doc, modules, count, false, &config, err) &&
+	          print_hf_quant_config(profile, modules, count, false, &hf_quant_config, err) &&
 	          print_decisions(modules, count, &decisions, err) &&
 	          write_part(path, "config.json", &config, err) &&
 	          write_part(path, "hf_quant_config.json", &hf_quant_config, err) &&

@@ -73,8 +73,8 @@ void write_configs(struct config_files *files, enum profile profile,
 	text config = { 0 }, hf = { 0 };
 	error err;
 	if (!json_load(&base, "demo/tiny-qwen2_5-vl/config.json", 1 << 20, &err) ||
-	    !print_config(profile, &base, d->modules, d->count, &config, &err) ||
-	    !print_hf_quant_config(profile, d->modules, d->count, &hf, &err) ||
+	    !print_config(profile, &base, d->modules, d->count, false, &config, &err) ||
+	    !print_hf_quant_config(profile, d->modules, d->count, false, &hf, &err) ||
 	    !json_parse(&files->config, "config.json", config.data, config.length, &err) ||
 	    !json_parse(&files->hf_quant_config, "hf_quant_config.json", hf.data, hf.length,
 	                &err))

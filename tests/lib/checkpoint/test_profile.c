@@ -233,10 +233,65 @@ static void words_compressed_tensors(void **state)
 	decisions_make(&d, 2, 2);
 	decide(&d, "*", true);
 	parse_json(&base, "config.json", "{}");
-	if (!print_config(PROFILE_UNIVERSAL, &base, d.modules, d.count, &out, &err))
+	if (!print_config(PROFILE_UNIVERSAL, &base, d.modules, d.count, false, &out, &err))
 		fail_msg("%s", err.text);
 	assert_string_equal(out.data, expected);
 	text_free(&out);
+	json_free(&base);
+	decisions_free(&d);
+}
+
+/* ---- the key/value cache ---- */
+
+static bool says_fp8(const cJSON *scheme)
+{
+	return field(scheme, "num_bits")->valuedouble == 8 &&
+	       strcmp(field(scheme, "type")->valuestring, "float") == 0 &&
+	       cJSON_IsFalse(field(scheme, "dynamic"));
+}
+
+static void says_what_the_cache_is_kept_in(void **state)
+{
+	(void)state;
+	struct decisions d;
+	json_doc base;
+	char name[NAME_BYTES];
+	decisions_make(&d, 2, 2);
+	decide(&d, "*", true);
+	parse_json(&base, "config.json", "{}");
+	for (int cache = 0; cache < 2; cache++)
+		for (enum profile p = PROFILE_UNIVERSAL; p <= PROFILE_MODELOPT; p++) {
+			text config = { 0 }, quant = { 0 };
+			json_doc a, b;
+			error err;
+			assert_true(print_config(p, &base, d.modules, d.count, cache, &config, &err));
+			assert_true(print_hf_quant_config(p, d.modules, d.count, cache, &quant, &err));
+			parse_json(&a, "config", "%s", config.data);
+			parse_json(&b, "quant", "%s", quant.data);
+			const cJSON *block = field(a.root, "quantization_config");
+			const cJSON *scheme = cJSON_GetObjectItem(block, "kv_cache_scheme");
+			const cJSON *algo = field(field(b.root, "quantization"), "kv_cache_quant_algo");
+			if (!cache)
+				assert_true(p == PROFILE_UNIVERSAL ? cJSON_IsNull(scheme) : !scheme);
+			if (!cache)
+				assert_true(cJSON_IsNull(algo));
+			if (cache && p == PROFILE_UNIVERSAL) {
+				assert_string_equal(field(scheme, "strategy")->valuestring, "tensor");
+				assert_true(cJSON_IsTrue(field(scheme, "symmetric")));
+			}
+			if (cache) {
+				assert_true(says_fp8(scheme));
+				assert_string_equal(algo->valuestring, "FP8");
+			}
+			json_free(&a);
+			json_free(&b);
+			text_free(&config);
+			text_free(&quant);
+		}
+	profile_cache_scale_name(PROFILE_UNIVERSAL, 11, true, name);
+	assert_string_equal(name, "model.layers.11.self_attn.v_scale");
+	profile_cache_scale_name(PROFILE_MODELOPT, 11, false, name);
+	assert_string_equal(name, "model.layers.11.self_attn.k_proj.k_scale");
 	json_free(&base);
 	decisions_free(&d);
 }
@@ -252,7 +307,7 @@ static void assert_placed(const char *base_text, const char *before, const char 
 	error err;
 	decisions_make(&d, 1, 1);
 	parse_json(&base, "config.json", "%s", base_text);
-	if (!print_config(PROFILE_MODELOPT, &base, d.modules, d.count, &out, &err))
+	if (!print_config(PROFILE_MODELOPT, &base, d.modules, d.count, false, &out, &err))
 		fail_msg("%s", err.text);
 	assert_true(out.length > strlen(before) + strlen(after));
 	assert_memory_equal(out.data, before, strlen(before));
@@ -316,9 +371,9 @@ static void expect_refusal(const struct decisions *d, const char *a, const char 
 	error err;
 	parse_json(&base, "config.json", "{}");
 	for (enum profile p = PROFILE_UNIVERSAL; p <= PROFILE_MODELOPT; p++) {
-		assert_false(print_config(p, &base, d->modules, d->count, &out, &err));
+		assert_false(print_config(p, &base, d->modules, d->count, false, &out, &err));
 		expect_error(&err, EXIT_INTERNAL, a, b, NULL);
-		assert_false(print_hf_quant_config(p, d->modules, d->count, &out, &err));
+		assert_false(print_hf_quant_config(p, d->modules, d->count, false, &out, &err));
 		expect_error(&err, EXIT_INTERNAL, a, b, NULL);
 	}
 	assert_int_equal(out.length, 0);
@@ -356,13 +411,13 @@ static void leaves_the_base_alone_in_bf16(void **state)
 	error err;
 	decisions_make(&d, 1, 1);
 	parse_json(&base, "folder/config.json", plain);
-	assert_true(print_config(PROFILE_BF16, &base, d.modules, d.count, &out, &err));
+	assert_true(print_config(PROFILE_BF16, &base, d.modules, d.count, false, &out, &err));
 	assert_string_equal(out.data, plain);
 	text_free(&out);
 	json_free(&base);
 	parse_json(&base, "folder/config.json", "{ \"quantization_config\": {} }");
 	out = (text){ 0 };
-	assert_false(print_config(PROFILE_BF16, &base, d.modules, d.count, &out, &err));
+	assert_false(print_config(PROFILE_BF16, &base, d.modules, d.count, false, &out, &err));
 	expect_error(&err, EXIT_BAD_INPUT, "folder/config.json:1", "not quantised", NULL);
 	json_free(&base);
 	decisions_free(&d);
@@ -377,7 +432,7 @@ static void refuses_a_base_that_is_no_object(void **state)
 	error err;
 	decisions_make(&d, 1, 1);
 	parse_json(&base, "folder/config.json", "[]");
-	assert_false(print_config(PROFILE_UNIVERSAL, &base, d.modules, d.count, &out, &err));
+	assert_false(print_config(PROFILE_UNIVERSAL, &base, d.modules, d.count, false, &out, &err));
 	expect_error(&err, EXIT_BAD_INPUT, "folder/config.json:1:1", "an object", NULL);
 	json_free(&base);
 	decisions_free(&d);
@@ -391,6 +446,7 @@ int main(void)
 		cmocka_unit_test(names_a_whole_tower),
 		cmocka_unit_test(has_modelopts_layout),
 		cmocka_unit_test(words_compressed_tensors),
+		cmocka_unit_test(says_what_the_cache_is_kept_in),
 		cmocka_unit_test(keeps_the_base),
 		cmocka_unit_test(replaces_a_config),
 		cmocka_unit_test(keeps_the_demos_config),

@@ -166,18 +166,25 @@ static void every_scheme_has_its_edges(void **state)
 	for (size_t i = 0; i < 3; i++) {
 		char *of_rule = run("ninja -f '%s' -t targets rule %s | sort -u | wc -l",
 		                    ninja_file, rules[i]);
-		/* slice has two outputs */
-		assert_int_equal(atoi(of_rule), 25 * (i == 0 ? 2 : PROFILES));
+		/* slice has two outputs; with an FP8 cache there is the own profile alone */
+		assert_int_equal(atoi(of_rule), 25 * (i == 0 ? 2 + 2 : PROFILES + 1));
 		free(of_rule);
 	}
-	assert_int_equal(count_lines(targets, "fp8_autoquant_"), 25 * PROFILES);
+	assert_int_equal(count_lines(targets, "fp8_autoquant_"), 25 * (PROFILES + 1));
+	expect_text(targets, "\n" TOP50 "_kv8: phony\n");
+	expect_text(e.ninja.data, " --top-percent 50 --kv-cache kv8:fp8_e4m3:tensor\n");
 	expect_text(targets, "\n" TOP50 "_modelopt: phony\n");
 	expect_text(targets, "\n" TOP50 "_bf16: phony\n");
 	assert_int_equal(count_lines(e.help.data, "  fp8_autoquant_"), 25);
 	/* 3 baselines of calibrate, merge, score, rank, pareto, quantize; 25 schemes of
-	 * slice, and export and verify in each profile; the comparison, the scan and configure; 2 sets and the
+	 * slice, and export and verify in each profile, and all three with an FP8 cache; the comparison, the scan and configure; 2 sets and the
 	 * quality of the 2 published baselines; the report, after its inputs and by itself. */
-	assert_int_equal(e.edges, 3 * 6 + 25 * (1 + 2 * PROFILES) + 3 + 2 * (2 + 1) + 2);
+	assert_int_equal(e.edges, 3 * 6 + 25 * (1 + 2 * PROFILES + 3) + 3 + 2 * (2 + 1) + 2);
+	/* What nobody listed is made when asked for: no default, no comparison, no report. */
+	char *defaults = run("ninja -f '%s' -t inputs all evaluate report lock", ninja_file);
+	assert_null(strstr(defaults, "_kv8"));
+	assert_null(strstr(e.report.data, "_kv8"));
+	free(defaults);
 	free(targets);
 	emitted_free(&e);
 }
@@ -255,7 +262,7 @@ static void every_stamp_is_scanned(void **state)
 	struct emitted e;
 	const struct tree_settings settings = default_settings();
 	emit(&e, &NONE, &settings);
-	assert_int_equal(count_lines(e.scan_list.data, "published\t"), 25 * 3);
+	assert_int_equal(count_lines(e.scan_list.data, "published\t"), 25 * (3 + 1));
 	assert_int_equal(count_lines(e.scan_list.data, "weights\t"), 1);
 	assert_int_equal(count_lines(e.scan_list.data, "texts\t"), 1);
 	expect_text(e.scan_list.data, "weights\t%s/stamps/tiny_qwen2_5_vl.weights\t"

@@ -16,7 +16,7 @@
 
 #include <cmocka.h>
 
-enum { SLICES = 7 };
+enum { SLICES = 7, MOST_LAYERS = 16 };
 
 static const char *const SLICE_NAMES[SLICES] = { "top10", "top25", "top50", "top75",
 	                                             "top100", "worst50", "worst10" };
@@ -126,7 +126,7 @@ static void load_choices(struct reference *r, const json_doc *golden)
 			/* In the exports that were measured it stayed as it was. */
 			keeps[group - r->groups.groups] = group->exportable;
 		}
-		r->choices[s] = (struct variant_choice){ SLICE_NAMES[s], keeps };
+		r->choices[s] = (struct variant_choice){ .name = SLICE_NAMES[s], .keeps = keeps };
 	}
 }
 
@@ -324,6 +324,54 @@ static void test_blocks_come_back_from_the_store(void **state)
 	free_reference(&r);
 }
 
+/* A cache in FP8 does some damage by itself, more where its scales are too small, and the
+ * same in any company; it is a measurement of its own. */
+static void test_a_cache_in_fp8_does_damage(void **state)
+{
+	struct reference r;
+	struct damage damage[2], alone[1];
+	struct damage_summary kept, clipped, again;
+	arena memory = { 0 };
+	float amax[2 * MOST_LAYERS];
+	error err;
+	(void)state;
+	load_groups(&r);
+	bool *nothing = arena_alloc(&r.memory, (size_t)r.groups.count, sizeof *nothing, &err);
+	assert_non_null(nothing);
+	struct variant_choice choices[] = { { .name = "plain", .keeps = nothing },
+		{ .name = "cache", .keeps = nothing, .fp8_cache = true } };
+	struct evaluation job = job_of(&r, NUMERICS_QUERN);
+	job.choices = choices;
+	job.choice_count = 2;
+	job.cache_amax = amax;
+	job.data.captions = "demo/demo_captions.txt";
+	job.data.prompt = "text";
+	job.data.samples = 5;
+	job.data.block_samples = 2;
+	for (int i = 0; i < 2 * MOST_LAYERS; i++)
+		amax[i] = 6.5f;
+	must(evaluate_choices(&job, damage, &memory, &err), &err);
+	must(summarise_damage(&damage[0], &again, &err), &err);
+	must(summarise_damage(&damage[1], &kept, &err), &err);
+	assert_true(again.kl.mean == 0 && kept.kl.mean > 0);
+	assert_true(kept.kl.mean < 0.01 && kept.agreement.mean > 0.9);
+	job.choices = choices + 1;
+	job.choice_count = 1;
+	memset(job.sources.hex, '1', DIGEST_HEX); /* another tool: nothing to find */
+	must(evaluate_choices(&job, alone, &memory, &err), &err);
+	must(summarise_damage(&alone[0], &again, &err), &err);
+	assert_true(again.kl.mean == kept.kl.mean && again.perplexity == kept.perplexity);
+	for (int i = 0; i < 2 * MOST_LAYERS; i++)
+		amax[i] = 1;
+	must(evaluate_choices(&job, alone, &memory, &err), &err);
+	must(summarise_damage(&alone[0], &clipped, &err), &err);
+	print_message("KL %.2g with the cache in FP8, %.2g with its scales 6.5 times too small\n",
+	              kept.kl.mean, clipped.kl.mean);
+	assert_true(clipped.kl.mean > 10 * kept.kl.mean);
+	arena_free(&memory);
+	free_reference(&r);
+}
+
 /* A choice of nothing is the model itself, to the bit. */
 static void test_nothing_quantised_is_no_damage(void **state)
 {
@@ -336,7 +384,7 @@ static void test_nothing_quantised_is_no_damage(void **state)
 	load_groups(&r);
 	bool *keeps = arena_alloc(&r.memory, (size_t)r.groups.count, sizeof *keeps, &err);
 	assert_non_null(keeps);
-	const struct variant_choice nothing = { "nothing", keeps };
+	const struct variant_choice nothing = { .name = "nothing", .keeps = keeps };
 	struct evaluation job = job_of(&r, NUMERICS_QUERN);
 	job.choices = &nothing;
 	job.choice_count = 1;
@@ -358,6 +406,7 @@ int main(void)
 		cmocka_unit_test(test_demo_damage_is_the_references),
 		cmocka_unit_test(test_coco_damage_is_the_references),
 		cmocka_unit_test(test_blocks_come_back_from_the_store),
+		cmocka_unit_test(test_a_cache_in_fp8_does_damage),
 		cmocka_unit_test(test_nothing_quantised_is_no_damage),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

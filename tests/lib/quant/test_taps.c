@@ -432,6 +432,69 @@ static void a_served_linear_is_the_product_written_out(void **state)
 	assert_true(worst < 1e-5);
 }
 
+/* Scales of a cache, different for every part, and what was seen of it. */
+struct cache_run {
+	const struct fixture *f;
+	struct tap served;
+	const float *scales;
+	int checked;
+};
+
+/* Everything comes back as the nearest number that the scale allows, saturating. */
+static bool check_cache(void *self, int layer, float *keys, float *values, int rows,
+                        error *err)
+{
+	struct cache_run *c = self;
+	const struct text_config *t = &c->f->open.config.text;
+	int count = rows * t->kv_heads * t->head_dim;
+	float *parts[] = { keys, values };
+	float *before[] = { malloc((size_t)count * sizeof(float)),
+		malloc((size_t)count * sizeof(float)) };
+	for (int p = 0; p < 2; p++) {
+		assert_non_null(before[p]);
+		memcpy(before[p], parts[p], (size_t)count * sizeof(float));
+	}
+	if (!c->served.cache(c->served.self, layer, keys, values, rows, err))
+		return false;
+	for (int p = 0; p < 2; p++) {
+		float scale = c->scales[2 * layer + p];
+		for (int i = 0; i < count; i++)
+			assert_true(parts[p][i] ==
+			            (float)e4m3_value(e4m3_nearest((double)before[p][i],
+			                                           (double)scale)) * scale);
+		free(before[p]);
+	}
+	c->checked++;
+	return true;
+}
+
+static void a_served_cache_is_rounded(void **state)
+{
+	struct fixture *f = *state;
+	float scales[MOST_LINEARS];
+	struct quantised_model q;
+	struct outcome plain, rounded;
+	error err;
+	bool nothing[MOST_LINEARS] = { false };
+	for (int i = 0; i < MOST_LINEARS; i++)
+		scales[i] = ldexpf(1 + (float)(i % 5) / 8, -9 + i % 3); /* one saturates */
+	quantise(f, &WAYS[0], nothing, &q);
+	struct served *s = served_new(&q, &err);
+	assert_non_null(s);
+	assert_null(served_tap(s).cache); /* no scales, no rounding */
+	q.cache_scales = scales;
+	struct cache_run run = { .f = f, .served = served_tap(s), .scales = scales };
+	struct tap tap = { .self = &run, .cache = check_cache };
+	assert_true(model_forward(&f->open.model, f->open.space, &f->sample, WANT_LOSS, NULL,
+	                          &plain, &err));
+	assert_true(model_forward(&f->open.model, f->open.space, &f->sample, WANT_LOSS, &tap,
+	                          &rounded, &err));
+	assert_int_equal(run.checked, f->open.config.text.layers);
+	assert_true(plain.loss != rounded.loss && fabs(plain.loss - rounded.loss) < 0.1);
+	served_free(s);
+	quantised_free(&q);
+}
+
 static void shared_scales_are_shared(void **state)
 {
 	struct fixture *f = *state;
@@ -480,6 +543,7 @@ int main(void)
 		cmocka_unit_test(refuses_keys_that_are_no_numbers),
 		cmocka_unit_test(scores_are_the_sum_written_out),
 		cmocka_unit_test(a_served_linear_is_the_product_written_out),
+		cmocka_unit_test(a_served_cache_is_rounded),
 		cmocka_unit_test(shared_scales_are_shared),
 		cmocka_unit_test(refuses_a_linear_without_calibration),
 	};
