@@ -61,8 +61,10 @@ static void add_coverage(text *out, const struct coverage *c)
 	            c->delivered_bits, c->asked_bits);
 	if (c->kv_cache.name)
 		text_puts(out, "- Key/value cache: FP8 (E4M3), one static scale for the keys and one "
-		          "for the values of each layer. vLLM and SGLang use it unless told "
-		          "otherwise (`--kv-cache-dtype`).\n");
+		          "for the values of each layer. vLLM uses it unless told otherwise "
+		          "(`--kv-cache-dtype`), transformers with compressed-tensors 0.20 or later "
+		          "(earlier ones do not load it). SGLang 0.5.23 leaves the cache of the "
+		          "universal profile as it is, and does not load the modelopt profile.\n");
 }
 
 /* What the profile is, and how each program loads it. */

@@ -1,5 +1,5 @@
 """What vLLM's engine makes of a checkpoint: greedy answers to quern's prompts, with log
-probabilities, and how it built every linear. In a process of its own, since an engine that
+probabilities, and how it built every linear and cache. In a process of its own, since an engine that
 fails to load takes its process with it.
 
     vllm_answers.py CHECKPOINT OUT.json
@@ -53,7 +53,9 @@ def main():
     answers = {case["name"]: ask(engine, processor, case, settings)
                for case in quern.greedy_cases()}
     linears = engine.apply_model(vllm_linears.list_linears)[0]
-    out.write_text(json.dumps({"answers": answers, "linears": linears}, indent=1))
+    caches = engine.apply_model(vllm_linears.list_caches)[0]
+    out.write_text(json.dumps({"answers": answers, "linears": linears, "caches": caches},
+                              indent=1))
 
 
 if __name__ == "__main__":

@@ -10,3 +10,9 @@ def list_linears(model):
             continue
         found[name] = "BF16" if "Unquantized" in type(method).__name__ else str(layer.weight.dtype)
     return found
+
+
+def list_caches(model):
+    """{text layer's attention: what its key/value cache is kept in, and its two scales}."""
+    return {name: [layer.kv_cache_dtype, float(layer._k_scale_float), float(layer._v_scale_float)]
+            for name, layer in model.named_modules() if hasattr(layer, "_k_scale_float")}
