@@ -13,8 +13,8 @@
  *   from NAME                       another artifact
  *   output PATH                     a file
  *   list FOLDER PATH                a checkpoint, and its list of files within
- *   sibling FOLDER                  a checkpoint in another profile or with another cache, made when
- *                                   asked for and not locked
+ *   sibling FOLDER                  a checkpoint in another profile or with another cache,
+ *                                   made when asked for and not locked
  *   part PATH                       a file on the way, different with every number of
  *                                   workers, not locked
  */

@@ -13,7 +13,8 @@
 #include "lib/base/text.h"
 
 /* One value a linear: its amax (merged by maximum; beside them those of the parts of the
- * key/value cache) or its gradient score (merged by sum); or one value a group, its KL score (merged by sum), under its first member. */
+ * key/value cache) or its gradient score (merged by sum); or one value a group, its KL
+ * score (merged by sum), under its first member. */
 enum block_kind { BLOCK_AMAX, BLOCK_GRADIENT, BLOCK_KL };
 
 /* How catalog and manifests call a kind: "amax", "gradient", "kl_div". */

@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "lib/base/file.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/temp_folder.h"
 
@@ -161,68 +160,6 @@ static void fills_in_defaults(void **state)
 	assert_string_equal(c.schemes[1].name, "f10_x");
 	assert_string_equal(c.schemes[3].name, "s");
 	assert_true(c.schemes[3].rule.percent == 5);
-	catalog_free(&c);
-}
-
-#define CACHES "\"kv_cache_formats\": {\"c8\": {\"element\": \"fp8_e4m3\", " \
-	"\"granularity\": \"tensor\"}, \"own\": {\"element\": \"fp8_e4m3\", " \
-	"\"granularity\": \"tensor\", \"symmetric\": true}},\n\"baselines\""
-
-/* VALID with two formats of the cache, and another change. */
-static void write_with_caches(const char *from, const char *to)
-{
-	text content = { 0 };
-	char *whole;
-	size_t size;
-	error err;
-	write_changed(from, to);
-	assert_true(read_file(path, 1 << 20, &whole, &size, &err));
-	char *at = strstr(whole, "\"baselines\"");
-	assert_non_null(at);
-	text_add(&content, whole, (size_t)(at - whole));
-	text_puts(&content, CACHES);
-	text_puts(&content, at + strlen("\"baselines\""));
-	assert_true(temp_folder_write(folder, "c.json", content.data, content.length, &err));
-	text_free(&content);
-	free(whole);
-}
-
-static void schemes_and_families_have_caches(void **state)
-{
-	(void)state;
-	struct catalog c;
-	static const char *const unlisted[] = { "b_c8", "b_own", "s_c8", "s_own" };
-	write_with_caches("\"percent\": [10, 20]",
-	                  "\"percent\": [10, 20], \"kv_cache\": \"own\"");
-	load(&c, &NONE);
-	assert_int_equal(c.scheme_count, 4);
-	assert_string_equal(c.schemes[1].name, "f10_x");
-	assert_ptr_equal(c.schemes[1].kv_cache, &c.kv_formats[1]);
-	assert_ptr_equal(c.schemes[2].kv_cache, &c.kv_formats[1]);
-	assert_null(c.schemes[0].kv_cache);
-	/* What has a format already gets no other. */
-	assert_int_equal(c.unlisted_count, 4);
-	for (int i = 0; i < 4; i++)
-		assert_string_equal(c.unlisted[i].name, unlisted[i]);
-	catalog_free(&c);
-	/* Listed under the name it would have anyway. */
-	write_with_caches("\"s\": {\"baseline\": \"b\", \"percent\": 5}",
-	                  "\"s\": {\"baseline\": \"b\", \"percent\": 5}, \"s_c8\": {\"baseline\": "
-	                  "\"b\", \"percent\": 5, \"kv_cache\": \"c8\"}");
-	load(&c, &NONE);
-	assert_int_equal(c.scheme_count, 5);
-	assert_ptr_equal(find_scheme(&c, "s_c8")->kv_cache, &c.kv_formats[0]);
-	for (int i = 0; i < c.unlisted_count; i++)
-		assert_string_not_equal(c.unlisted[i].name, "s_c8");
-	catalog_free(&c);
-	/* A member of a family keeps its cache when a field of it is changed. */
-	const char *sets[] = { "schemes.f10_x.effective_bits=12" };
-	const struct catalog_overrides change = { .sets = { sets, 1 } };
-	write_with_caches("\"percent\": [10, 20]",
-	                  "\"percent\": [10, 20], \"kv_cache\": \"own\"");
-	load(&c, &change);
-	assert_string_equal(find_scheme(&c, "f10_x")->kv_cache->name, "own");
-	assert_true(find_scheme(&c, "f10_x")->rule.bits == 12);
 	catalog_free(&c);
 }
 
@@ -381,46 +318,6 @@ static void evaluations_are_overridden(void **state)
 	assert_string_equal(c.evaluations[1].image_root, "r");
 	assert_true(c.evaluations[1].stand_in);
 	catalog_free(&c);
-}
-
-#define CACHE(format) "\"kv_cache_formats\": {\"c8\": {" format "}},\n\"baselines\""
-
-static void refuses_bad_caches(void **state)
-{
-	(void)state;
-	static const struct bad cases[] = {
-		{ "\"baselines\"", CACHE("\"granularity\": \"tensor\""),
-		  "4:22: kv_cache_formats.c8", "element" },
-		{ "\"baselines\"", CACHE("\"element\": \"int8\", \"granularity\": \"tensor\""),
-		  "4:22: kv_cache_formats.c8", "found \"int8\"" },
-		{ "\"baselines\"", CACHE("\"element\": \"fp8_e4m3\", \"granularity\": \"head\""),
-		  "4:22: kv_cache_formats.c8", "found \"fp8_e4m3\" and \"head\"" },
-		{ "\"baselines\"", CACHE("\"element\": \"fp8_e4m3\", \"granularity\": \"tensor\", "
-		                         "\"symmetric\": false"),
-		  "4:77: kv_cache_formats.c8.symmetric", "expected true" },
-		{ "\"baselines\"", CACHE("\"element\": \"fp8_e4m3\", \"granularity\": \"tensor\", "
-		                         "\"bits\": 8"), "4:77: kv_cache_formats.c8.bits", "unknown field" },
-		{ "\"percent\": 5", "\"percent\": 5, \"kv_cache\": \"c8\"",
-		  "6:50: schemes.s.kv_cache", "no kv_cache \"c8\"" },
-		{ "\"percent\": [10, 20]", "\"percent\": [10, 20], \"kv_cache\": 8",
-		  "5:69: families.f{percent}_x.kv_cache", "a text" },
-	};
-	expect_refused(cases, sizeof cases / sizeof *cases);
-	struct catalog c;
-	error err;
-	write_with_caches("\"s\": {\"baseline\": \"b\", \"percent\": 5}",
-	                  "\"s\": {\"baseline\": \"b\", \"percent\": 5}, "
-	                  "\"s_c8\": {\"baseline\": \"b\", \"percent\": 5}");
-	assert_false(catalog_load(&c, path, &NONE, &err));
-	expect_error(&err, EXIT_BAD_INPUT, "s_c8", "expected \"kv_cache\": \"c8\"", NULL);
-	write_with_caches("\"formats\": [\"F\"]", "\"formats\": [\"F\"], \"profile\": \"bf16\"");
-	load(&c, &NONE);
-	assert_int_equal(c.unlisted_count, 0);
-	catalog_free(&c);
-	const char *sets[] = { "schemes.s.kv_cache=c8" };
-	const struct catalog_overrides cached = { .sets = { sets, 1 } };
-	assert_false(catalog_load(&c, path, &cached, &err));
-	expect_error(&err, EXIT_BAD_INPUT, "schemes.s.kv_cache", "found \"bf16\" of b", NULL);
 }
 
 static void refuses_bad_references_and_rules(void **state)
@@ -655,8 +552,6 @@ int main(void)
 		cmocka_unit_test(refuses_bad_sources),
 		cmocka_unit_test(refuses_bad_evaluations),
 		cmocka_unit_test(evaluations_are_overridden),
-		cmocka_unit_test(schemes_and_families_have_caches),
-		cmocka_unit_test(refuses_bad_caches),
 		cmocka_unit_test(refuses_bad_references_and_rules),
 		cmocka_unit_test(refuses_bad_names),
 		cmocka_unit_test(command_line_paths_replace_the_catalogs),
