@@ -2,7 +2,6 @@
 
 # link_with_library NAME: $work/NAME of tests/faults/NAME.c.
 link_with_library() {
-	ninja "$out/libsupport.a" "$out/libquern.a" >/dev/null
 	# shellcheck disable=SC2046 # libs are words
 	${CC:-cc} -std=c11 -D_GNU_SOURCE -O2 -I. -o "$work/$1" "tests/faults/$1.c" \
 		"$out/libsupport.a" "$out/libquern.a" $(sed -n 's/^libs = //p' build.ninja)
