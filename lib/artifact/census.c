@@ -94,13 +94,13 @@ static bool read_text(const char *folder, const char *name, char **data, size_t 
                       error *err)
 {
 	char path[PATH_BYTES];
-	error unreadable;
 	*data = NULL;
 	if (!join_path(path, sizeof path, folder, name, err))
 		return false;
-	if (!read_file(path, MAX_TEXT_BYTES, data, size, &unreadable))
-		*data = NULL;
-	return true;
+	if (read_file(path, MAX_TEXT_BYTES, data, size, err))
+		return true;
+	*data = NULL;
+	return err->code == EXIT_BAD_INPUT;
 }
 
 static bool read_stored(struct stored_result *r, const char *folder, error *err)

@@ -1,12 +1,12 @@
 /* The list of artifacts, and checkpoints in a tree; see release.h. */
 #include "lib/artifact/release.h"
 
-#include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "lib/base/file.h"
+#include "lib/base/list.h"
 
 enum { MAX_LIST_BYTES = 64 << 20 };
 
@@ -92,25 +92,20 @@ bool list_published(struct folder_list *list, const char *tree, error *err)
 {
 	static const char pattern[] = "models/*/quantized/*/layer-sensitivity/*_files.json";
 	char path[PATH_BYTES];
-	glob_t found;
+	struct path_list found = { 0 };
 	*list = (struct folder_list){ 0 };
-	if (!join_path(path, sizeof path, tree, pattern, err))
-		return false;
-	int status = glob(path, 0, NULL, &found);
-	if (status == GLOB_NOMATCH)
-		return true;
-	if (status != 0)
-		return fail(err, EXIT_ENVIRONMENT, "%s: cannot list the checkpoints", path);
-	list->folders = arena_alloc(&list->memory, found.gl_pathc, sizeof *list->folders, err);
-	bool ok = list->folders != NULL;
-	for (size_t i = 0; ok && i < found.gl_pathc; i++) {
-		const char *file = found.gl_pathv[i], *at = strstr(file, "/layer-sensitivity/");
+	bool ok = join_path(path, sizeof path, tree, pattern, err) &&
+	          list_paths(&found, path, err) &&
+	          (list->folders = arena_alloc(&list->memory, (size_t)found.count,
+	                                       sizeof *list->folders, err));
+	for (int i = 0; ok && i < found.count; i++) {
+		const char *file = found.paths[i], *at = strstr(file, "/layer-sensitivity/");
 		struct published_folder *folder = &list->folders[list->count++];
 		folder->path = arena_text(&list->memory, file, (size_t)(at - file), err);
 		folder->list = arena_text(&list->memory, file, strlen(file), err);
 		ok = folder->path && folder->list;
 	}
-	globfree(&found);
+	free_paths(&found);
 	if (!ok)
 		folder_list_free(list);
 	return ok;

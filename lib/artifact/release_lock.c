@@ -316,12 +316,12 @@ static bool check_folder(struct check *c, const char *name, const char *folder,
                          const char *list_path, bool *whole, error *err)
 {
 	json_doc list;
-	error unreadable;
 	int before = *c->faults;
-	if (!json_load(&list, list_path, MAX_JSON_BYTES, &unreadable)) {
-		report(c, "damaged", name, unreadable.text);
-		*whole = false;
-		return true;
+	*whole = false;
+	if (!json_load(&list, list_path, MAX_JSON_BYTES, err)) {
+		if (err->code == EXIT_BAD_INPUT)
+			report(c, "damaged", name, err->text);
+		return err->code == EXIT_BAD_INPUT;
 	}
 	bool ok = true;
 	for (const cJSON *file = list.root->child; ok && file; file = file->next) {

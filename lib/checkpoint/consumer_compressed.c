@@ -3,6 +3,7 @@
  * of the name but need not reach its end (Python's re.match). */
 #include "lib/checkpoint/consumer_lists.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -141,9 +142,11 @@ static bool entry_matches(const struct list_entry *entry, enum program program,
 	size_t length = strlen(name);
 	match->how = "equals";
 	if (entry->regex) {
+		/* glibc's says "no match" too when it ran out of memory. */
+		errno = 0;
 		int code = regexec(entry->regex, name, 0, NULL, 0);
 		match->how = "matches";
-		match->failed |= code != 0 && code != REG_NOMATCH;
+		match->failed |= code != 0 && (code != REG_NOMATCH || errno == ENOMEM);
 		return code == 0;
 	}
 	if (strcmp(entry->text, name) == 0)

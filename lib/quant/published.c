@@ -53,13 +53,14 @@ bool published_open(struct published *p, const char *path, error *err)
 {
 	char *data, *text;
 	size_t size;
-	error unreadable;
 	*p = (struct published){ 0 };
 	if (strlen(path) >= sizeof p->path)
 		return fail(err, EXIT_BAD_INPUT, "%.100s...: path is too long", path);
 	strcpy(p->path, path);
-	if (!file_exists(path) || !read_file(path, MAX_LOOKS_BYTES, &data, &size, &unreadable))
+	if (!file_exists(path))
 		return true;
+	if (!read_file(path, MAX_LOOKS_BYTES, &data, &size, err))
+		return err->code == EXIT_BAD_INPUT;
 	text = arena_text(&p->memory, data, size, err);
 	free(data);
 	return text && parse_looks(p, text, size, err);

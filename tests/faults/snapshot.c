@@ -353,9 +353,13 @@ void snapshot_restore(struct snapshot *s)
 	for (size_t i = 0; i < s->count; i++)
 		if (s->entries[i].dirty)
 			put_back(s, i);
-	for (size_t i = 0; i < s->count; i++)
-		if (s->entries[i].dirty && lstat(s->entries[i].path, &s->entries[i].st) != 0)
-			give_up(s->entries[i].path);
+	for (size_t i = 0; i < s->count; i++) {
+		struct entry *e = &s->entries[i];
+		const struct timespec times[2] = { e->st.st_atim, e->st.st_mtim };
+		if (S_ISDIR(e->st.st_mode) ? utimensat(AT_FDCWD, e->path, times, 0)
+		                           : e->dirty && lstat(e->path, &e->st))
+			give_up(e->path);
+	}
 }
 
 /* ---- comparing ---- */

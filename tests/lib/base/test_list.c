@@ -2,6 +2,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -60,6 +61,12 @@ static void plain_names_and_nothing(void **state)
 	assert_true(list_paths(&list, "a.c/*.c", &err));
 	assert_int_equal(list.count, 1);
 	assert_string_equal(list.paths[0], "x/deep/two.c");
+	char pattern[PATH_BYTES + 8];
+	snprintf(pattern, sizeof pattern, "%s/[a]*.c", folder);
+	assert_true(list_paths(&list, pattern, &err));
+	assert_int_equal(list.count, 2);
+	snprintf(pattern, sizeof pattern, "%s/a.c", folder);
+	assert_string_equal(list.paths[1], pattern);
 	free_paths(&list);
 }
 
