@@ -105,8 +105,8 @@ static bool describe(struct json_tree *tree, const struct release *r, const char
 	tree_number(tree, tree->root, "quern_lock", 1);
 	cJSON *inputs = tree_object(tree, tree->root, "inputs");
 	cJSON *artifacts = tree_object(tree, tree->root, "artifacts");
-	bool ok = inputs && artifacts;
-	for (size_t i = 0; ok && i < r->count; i++)
+	bool ok = true;
+	for (size_t i = 0; ok && !tree->failed && i < r->count; i++)
 		ok = describe_artifact(tree, artifacts, inputs, &r->artifacts[i], folder, err);
 	if (ok && !tree->failed)
 		return true;
