@@ -2,13 +2,16 @@
 #include "lib/artifact/link.h"
 
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -23,6 +26,26 @@
 enum { OBJECT_BYTES = (2 << 20) + 12345 };
 
 static char folder[PATH_BYTES], object[PATH_BYTES], target[PATH_BYTES];
+
+/* A file system that clones, where there is none: the answer of one, and its bytes. */
+static bool clones;
+static int cloned;
+
+int ioctl(int fd, unsigned long request, ...)
+{
+	va_list args;
+	va_start(args, request);
+	long argument = va_arg(args, long);
+	va_end(args);
+	struct stat st;
+	if (request != FICLONE || !clones)
+		return (int)syscall(SYS_ioctl, fd, request, argument);
+	off_t from = 0;
+	cloned++;
+	return fstat((int)argument, &st) == 0 &&
+	       copy_file_range((int)argument, &from, fd, NULL, (size_t)st.st_size, 0) ==
+	               st.st_size ? 0 : -1;
+}
 
 static int make(void **state)
 {
@@ -116,6 +139,25 @@ static void takes_the_first_mode_that_works(void **state)
 	assert_true(inode_of(target) != inode_of(object));
 	expect_copy(target);
 	assert_int_equal(count_entries(folder), 2);
+}
+
+static void clones_first_where_that_works(void **state)
+{
+	(void)state;
+	enum link_mode used;
+	error err;
+	struct stat st;
+	clones = true;
+	cloned = 0;
+	bool linked = link_object(object, target, LINK_ANY, &used, &err);
+	clones = false;
+	assert_true(linked);
+	assert_int_equal(used, LINK_REFLINK);
+	assert_int_equal(cloned, 1);
+	assert_true(inode_of(target) != inode_of(object));
+	assert_int_equal(stat(object, &st), 0);
+	assert_int_equal(st.st_nlink, 1);
+	expect_copy(target);
 }
 
 /* What hard links answer when an object has all the names it can have, and when
@@ -224,6 +266,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		IN_FOLDER(every_mode_gives_the_same_bytes),
 		IN_FOLDER(takes_the_first_mode_that_works),
+		IN_FOLDER(clones_first_where_that_works),
 		IN_FOLDER(goes_on_to_a_copy_where_links_are_refused),
 		IN_FOLDER(copies_between_file_systems),
 		IN_FOLDER(survives_every_fault),
