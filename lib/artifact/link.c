@@ -11,7 +11,7 @@
 #include "lib/artifact/temp.h"
 #include "lib/base/file.h"
 
-enum { COPY_BYTES = 1 << 20 };
+enum { COPY_BYTES = 1 << 20, MAX_LINK_TRIES = 100 };
 
 /* "Not between these two, or not on this file system": the next way may work.
  * Other errors (no space, a failing disk) would only come again. */
@@ -70,6 +70,17 @@ static int copy_object(const char *object, const char *target, enum link_mode mo
 	return result;
 }
 
+/* Another process that stores the same object may replace it by its own just now: the
+ * kernel then finds the file that it looked up without a name. */
+static int hard_link(const char *object, const char *target)
+{
+	int result = disk_link(object, target);
+	for (int tries = 0; result == -ENOENT && tries < MAX_LINK_TRIES && file_exists(object);
+	     tries++)
+		result = disk_link(object, target);
+	return result;
+}
+
 /* Tries the ways of the mask; *used is the last one tried. */
 static int place(const char *object, const char *target, unsigned modes,
                  enum link_mode *used)
@@ -79,7 +90,7 @@ static int place(const char *object, const char *target, unsigned modes,
 		if (!(modes & mode))
 			continue;
 		*used = (enum link_mode)mode;
-		result = mode == LINK_HARD ? disk_link(object, target)
+		result = mode == LINK_HARD ? hard_link(object, target)
 		                           : copy_object(object, target, *used);
 		if (result == 0 || !means_unsupported(result))
 			break;

@@ -160,6 +160,19 @@ static void clones_first_where_that_works(void **state)
 	expect_copy(target);
 }
 
+/* As when another process has just put its own file in the object's place. */
+static void links_an_object_that_was_replaced(void **state)
+{
+	(void)state;
+	enum link_mode used;
+	error err;
+	set_fault(FAULT_ERROR, 1, ENOENT);
+	bool linked = place_object(object, target, LINK_HARD, &used, &err);
+	set_fault(FAULT_NONE, 0, 0);
+	assert_true(linked);
+	assert_int_equal(inode_of(target), inode_of(object));
+}
+
 /* What hard links answer when an object has all the names it can have, and when
  * it belongs to somebody else. */
 static void goes_on_to_a_copy_where_links_are_refused(void **state)
@@ -267,6 +280,7 @@ int main(void)
 		IN_FOLDER(every_mode_gives_the_same_bytes),
 		IN_FOLDER(takes_the_first_mode_that_works),
 		IN_FOLDER(clones_first_where_that_works),
+		IN_FOLDER(links_an_object_that_was_replaced),
 		IN_FOLDER(goes_on_to_a_copy_where_links_are_refused),
 		IN_FOLDER(copies_between_file_systems),
 		IN_FOLDER(survives_every_fault),
