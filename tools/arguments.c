@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "lib/artifact/publish.h"
 #include "lib/artifact/tool.h"
 
 void data_options(struct data_arguments *a, struct option *options)
@@ -109,7 +110,9 @@ bool format_groups(const struct format_arguments *a, const struct linear_shape *
 	                     err);
 }
 
-void evaluation_options(struct evaluation_arguments *a, struct option *options)
+enum { EVALUATION_OPTIONS = DATA_OPTIONS + FORMAT_OPTIONS + 8 };
+
+static void evaluation_options(struct evaluation_arguments *a, struct option *options)
 {
 	data_options(&a->data, options);
 	format_options(&a->format, options + DATA_OPTIONS);
@@ -131,13 +134,16 @@ void evaluation_options(struct evaluation_arguments *a, struct option *options)
 	memcpy(options + DATA_OPTIONS + FORMAT_OPTIONS, own, sizeof own);
 }
 
-bool evaluation_begin(struct evaluation_arguments *a, struct material *m,
-                      struct evaluation *job, const char *tool, error *err)
+/* Checks and reads all that was named; *job lacks only the choices. */
+static bool evaluation_begin(struct evaluation_arguments *a, struct material *m,
+                             struct evaluation *job, const char *tool, error *err)
 {
 	*job = (struct evaluation){ .data = a->data.source, .tree = a->data.tree,
 		.tool = tool, .target = a->data.out };
 	if (a->data.device.cuda)
 		return fail(err, EXIT_ENVIRONMENT, "--cuda: damage is measured on the CPU");
+	if (strcmp(a->data.part, "0/1") != 0)
+		return fail(err, EXIT_USAGE, "--part: damage is measured in one piece");
 	if (!format_check(&a->format, err) || !tool_sources(&job->sources, err) ||
 	    !material_begin(m, a->data.source.model, err))
 		return false;
@@ -153,4 +159,37 @@ bool evaluation_begin(struct evaluation_arguments *a, struct material *m,
 	job->shared_scales = !a->format.scale_per_member;
 	material_lend(m, job);
 	return true;
+}
+
+static bool evaluate(const struct evaluation_tool *tool, struct evaluation_arguments *a,
+                     const struct option_list *operands, error *err)
+{
+	struct material m = { 0 };
+	struct evaluation job;
+	text printed = { 0 };
+	bool ok = evaluation_begin(a, &m, &job, tool->name, err) &&
+	          tool->measure(&job, &m, operands, &a->facts, &printed, err) &&
+	          write_file_if_changed(a->data.out, printed.data, printed.length, NULL, err);
+	text_free(&printed);
+	material_free(&m);
+	return ok;
+}
+
+int run_evaluation(const struct evaluation_tool *tool, int argc, char **argv)
+{
+	struct evaluation_arguments a = { 0 };
+	struct option options[EVALUATION_OPTIONS + 1] = { 0 };
+	const struct command command = { .tool = tool->name, .purpose = tool->purpose,
+		.operands = tool->operands, .options = options };
+	error err;
+	struct option_list operands = { 0 };
+	evaluation_options(&a, options);
+	enum parse_outcome parsed = parse_options(&command, argc, argv,
+	                                          tool->operands ? &operands : NULL, &err);
+	bool ok = parsed == PARSE_HELP ||
+	          (parsed == PARSE_OK && evaluate(tool, &a, &operands, &err));
+	options_free(&operands);
+	options_free(&a.format.include);
+	options_free(&a.format.exclude);
+	return ok ? EXIT_OK : error_report(tool->name, &err);
 }

@@ -60,12 +60,18 @@ struct evaluation_arguments {
 	const char *amax, *manifest;
 };
 
-enum { EVALUATION_OPTIONS = DATA_OPTIONS + FORMAT_OPTIONS + 8 };
+/* A program that measures choices of groups and prints what it found. `measure` gets a
+ * job that lacks only the choices. */
+struct evaluation_tool {
+	const char *name, *purpose;
+	const char *operands; /* NULL: takes none */
+	bool (*measure)(struct evaluation *job, struct material *m,
+	                const struct option_list *operands, const struct damage_facts *facts,
+	                text *printed, error *err);
+};
 
-void evaluation_options(struct evaluation_arguments *a, struct option *options);
-
-/* Checks and reads all that was named; *job lacks only the choices. */
-bool evaluation_begin(struct evaluation_arguments *a, struct material *m,
-                      struct evaluation *job, const char *tool, error *err);
+/* The whole of main: reads the arguments and all that they name, measures, writes the
+ * file of --out. Returns the exit code. */
+int run_evaluation(const struct evaluation_tool *tool, int argc, char **argv);
 
 #endif

@@ -34,6 +34,9 @@ static bool report(const char *plan, const char *model, const struct option_list
 	struct findings f;
 	if (files->count != 2)
 		return fail(err, EXIT_USAGE, "expected two files to write, found %d", files->count);
+	if (strcmp(files->values[0], files->values[1]) == 0)
+		return fail(err, EXIT_USAGE, "expected two files to write, found %s twice",
+		            files->values[0]);
 	if (!findings_load(&f, plan, model, err))
 		return false;
 	bool ok = make_parent(files->values[0], err) && make_parent(files->values[1], err) &&

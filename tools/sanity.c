@@ -115,6 +115,8 @@ static bool ask(struct inquiry *q, const char *folder, bool base, error *err)
 static bool run(const struct arguments *a, const struct option_list *folders, error *err)
 {
 	struct inquiry q = { 0 };
+	if (folders->count == 0)
+		return fail(err, EXIT_USAGE, "expected at least one checkpoint");
 	bool ok = (!a->captions || add_beginnings(&q, a, err)) &&
 	          (!a->eval_list || add_images(&q, a, err));
 	if (ok && q.count == 0)

@@ -17,20 +17,64 @@ struct arguments {
 	bool dry_run, table;
 };
 
-/* Whether a comma-separated list has the last part of the scheme's name ("top10"). */
-static bool is_wanted(const char *only, const char *scheme)
+/* The last part of a scheme's name, "top10". */
+static void last_part(char *out, size_t size, const char *scheme)
 {
 	char name[256];
 	short_name(name, sizeof name, scheme);
 	const char *part = strrchr(name, '_');
-	part = part ? part + 1 : name;
-	for (const char *at = only; at; at = strchr(at, ',')) {
-		at += *at == ',';
-		size_t length = strcspn(at, ",");
-		if (length == strlen(part) && strncmp(at, part, length) == 0)
+	snprintf(out, size, "%s", part ? part + 1 : name);
+}
+
+/* The next entry of a comma-separated list, NULL at its end; *length may be 0. */
+static const char *next_entry(const char **list, size_t *length)
+{
+	const char *entry = *list;
+	if (!entry)
+		return NULL;
+	*length = strcspn(entry, ",");
+	*list = entry[*length] ? entry + *length + 1 : NULL;
+	return entry;
+}
+
+static bool is_called(const char *scheme, const char *entry, size_t length)
+{
+	char part[256];
+	last_part(part, sizeof part, scheme);
+	return strlen(part) == length && strncmp(part, entry, length) == 0;
+}
+
+static bool is_of_sweep(const struct found_scheme *s, const char *sweep)
+{
+	return s->sweep && strcmp(s->sweep, sweep) == 0;
+}
+
+static bool is_wanted(const char *only, const char *scheme)
+{
+	size_t length;
+	if (!only)
+		return true;
+	for (const char *entry; (entry = next_entry(&only, &length));)
+		if (is_called(scheme, entry, length))
 			return true;
+	return false;
+}
+
+/* Every entry of --only must name a scheme of the sweep. */
+static bool check_only(const struct findings *f, const char *only, const char *sweep,
+                       error *err)
+{
+	size_t length;
+	for (const char *entry; (entry = next_entry(&only, &length));) {
+		bool found = false;
+		for (int i = 0; i < f->scheme_count; i++)
+			found = found || (is_of_sweep(&f->schemes[i], sweep) &&
+			                  is_called(f->schemes[i].name, entry, length));
+		if (!found)
+			return fail(err, EXIT_USAGE, "--only: sweep \"%s\" has no scheme \"%.*s\"",
+			            sweep, (int)(length > 80 ? 80 : length), entry);
 	}
-	return only == NULL;
+	return true;
 }
 
 static const struct found_scheme **list_schemes(const struct findings *f,
@@ -44,15 +88,16 @@ static const struct found_scheme **list_schemes(const struct findings *f,
 		return NULL;
 	}
 	for (int i = 0; i < f->scheme_count; i++)
-		if (f->schemes[i].sweep && strcmp(f->schemes[i].sweep, sweep) == 0 &&
-		    is_wanted(a->only, f->schemes[i].name))
+		if (is_of_sweep(&f->schemes[i], sweep) && is_wanted(a->only, f->schemes[i].name))
 			list[(*count)++] = &f->schemes[i];
-	if (*count)
+	bool ok = check_only(f, *count ? a->only : NULL, sweep, err);
+	if (ok && *count == 0)
+		ok = fail(err, EXIT_USAGE, a->only ? "sweep \"%s\" has none of the schemes %s"
+		                                   : "there is no sweep \"%s\"%s", sweep,
+		          a->only ? a->only : "");
+	if (ok)
 		return list;
 	free(list);
-	fail(err, EXIT_USAGE, a->only ? "sweep \"%s\" has none of the schemes %s"
-	                              : "there is no sweep \"%s\"%s", sweep,
-	     a->only ? a->only : "");
 	return NULL;
 }
 
@@ -140,6 +185,8 @@ static bool run(const struct arguments *a, const struct option_list *names, erro
 {
 	if (names->count != 1)
 		return fail(err, EXIT_USAGE, "expected one sweep, found %d", names->count);
+	if (a->table && a->dry_run)
+		return fail(err, EXIT_USAGE, "--table builds nothing: expected no --dry-run beside it");
 	const char *sweep = names->values[0];
 	return (a->table || build(a, sweep, err)) &&
 	       (a->dry_run || print_result(a, sweep, err));

@@ -130,7 +130,11 @@ static void describe_baseline(struct json_tree *tree, cJSON *list, const struct 
 	cJSON *item = tree_object(tree, list, NULL);
 	baseline_folder(folder, b, out);
 	tree_text(tree, item, "name", b->name);
-	tree_text(tree, item, "format", b->formats[0]->name);
+	text formats = { 0 };
+	for (int i = 0; i < b->format_count; i++)
+		text_printf(&formats, "%s%s", i ? ", " : "", b->formats[i]->name);
+	tree_text(tree, item, "format", formats.data ? formats.data : "");
+	text_free(&formats);
 	tree_text(tree, item, "profile", b->profile);
 	snprintf(path, sizeof path, "%s/%s_quant_manifest.json", folder, b->file_name);
 	tree_text(tree, item, "manifest", path);
@@ -176,19 +180,25 @@ static bool describe_artifacts(struct emitted *e, const struct plan *plan, const
 		cJSON *model = tree_object(&tree, models, c->models[m].name);
 		cJSON *baselines = tree_array(&tree, model, "baselines");
 		for (int i = 0; i < c->baseline_count; i++)
-			if (c->baselines[i].model == &c->models[m] &&
-			    baseline_evaluated(&c->baselines[i]))
+			if (c->baselines[i].model == &c->models[m])
 				describe_baseline(&tree, baselines, plan, &plan->baselines[i], out);
 		cJSON *schemes = tree_array(&tree, model, "schemes");
 		for (int i = 0; i < c->scheme_count; i++)
-			if (c->schemes[i].baseline->model == &c->models[m] &&
-			    baseline_evaluated(c->schemes[i].baseline))
+			if (c->schemes[i].baseline->model == &c->models[m])
 				describe_scheme(&tree, schemes, &c->schemes[i], out);
 	}
 	return tree_finish(&tree, &e->report, err);
 }
 
 /* ---- report ---- */
+
+/* A scheme by the last file of its checkpoint: `ninja -t targets` lists what nothing
+ * depends on, and that is to be the schemes' names. */
+static void add_checkpoint(text *out, const struct scheme *s, const char *tree)
+{
+	text_printf(out, " $\n  %s/models/%s/quantized/%s/layer-sensitivity/%s_files.json", tree,
+	            s->baseline->model->name, s->name, scheme_file_name(s));
+}
 
 static void add_artifacts(text *out, const struct plan *plan,
                           const struct catalog_model *model, const char *tree)
@@ -197,14 +207,14 @@ static void add_artifacts(text *out, const struct plan *plan,
 	for (int i = 0; i < c->baseline_count; i++) {
 		const struct catalog_baseline *b = &c->baselines[i];
 		char folder[PATH_BYTES];
-		if (b->model != model || !baseline_evaluated(b))
+		if (b->model != model)
 			continue;
 		baseline_folder(folder, b, tree);
 		text_printf(out, " $\n  %s/%s_quant_manifest.json %s/%s_autoquant_state.json",
 		            folder, b->file_name, folder, b->file_name);
 		for (int k = 0; k < c->evaluation_count; k++) {
 			name_damage(folder, b, &c->evaluations[k], tree);
-			if (plan->evaluation_samples[k])
+			if (plan->evaluation_samples[k] && baseline_evaluated(b))
 				text_printf(out, " $\n  %s", folder);
 		}
 		name_quality(folder, b, tree);
@@ -213,12 +223,14 @@ static void add_artifacts(text *out, const struct plan *plan,
 	}
 	for (int i = 0; i < c->scheme_count; i++) {
 		const struct scheme *s = &c->schemes[i];
-		if (s->baseline->model == model && baseline_evaluated(s->baseline))
-			text_printf(out, " $\n  %s/work/%s/schemes/%s/slice.json "
-			            "%s/work/%s/schemes/%s/verify.json $\n  "
-			            "%s/models/%s/quantized/%s/layer-sensitivity/%s_files.json", tree,
-			            model->name, s->name, tree, model->name, s->name, tree, model->name,
-			            s->name, scheme_file_name(s));
+		if (s->baseline->model != model)
+			continue;
+		text_printf(out, " $\n  %s/work/%s/schemes/%s/slice.json", tree, model->name,
+		            s->name);
+		if (!baseline_exportable(s->baseline))
+			continue;
+		text_printf(out, " %s/work/%s/schemes/%s/verify.json", tree, model->name, s->name);
+		add_checkpoint(out, s, tree);
 	}
 }
 
@@ -237,14 +249,6 @@ static void emit_model(struct emitted *e, text *out, const struct plan *plan,
 	            "  model = %s\n  files = %s.md %s.html\n", model->name, model->name, files,
 	            files);
 	e->edges += 2;
-}
-
-/* A scheme by the last file of its checkpoint: `ninja -t targets` lists what nothing
- * depends on, and that is to be the schemes' names. */
-static void add_checkpoint(text *out, const struct scheme *s, const char *tree)
-{
-	text_printf(out, " $\n  %s/models/%s/quantized/%s/layer-sensitivity/%s_files.json", tree,
-	            s->baseline->model->name, s->name, scheme_file_name(s));
 }
 
 /* ---- sweeps: all schemes of a family, then a table of them ---- */
@@ -279,7 +283,7 @@ static void emit_sweeps(text *out, const struct catalog *c, const char *tree)
 static bool is_asked(const struct scheme *s, const struct catalog_model *model)
 {
 	double percent = s->rule.percent;
-	return s->family && s->baseline->model == model && baseline_evaluated(s->baseline) &&
+	return s->family && s->baseline->model == model && baseline_exportable(s->baseline) &&
 	       (percent == 10 || percent == 50 || percent == 100);
 }
 

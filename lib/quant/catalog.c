@@ -281,7 +281,7 @@ bool baseline_exportable(const struct catalog_baseline *b)
 
 bool baseline_evaluated(const struct catalog_baseline *b)
 {
-	return b->publish && baseline_exportable(b);
+	return baseline_exportable(b);
 }
 
 static bool read_baseline(struct catalog *c, const cJSON *e, struct catalog_baseline *b,

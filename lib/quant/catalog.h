@@ -73,8 +73,7 @@ struct catalog_baseline {
  * that the checkpoint writer knows. Others can be scored, ranked and sliced. */
 bool baseline_exportable(const struct catalog_baseline *b);
 
-/* Whether what its schemes do to the model is measured and reported: it is published,
- * and they become checkpoints. */
+/* Whether what its schemes do to the model is measured: they become checkpoints. */
 bool baseline_evaluated(const struct catalog_baseline *b);
 
 struct scheme {

@@ -96,7 +96,7 @@ static bool read_sweep(struct catalog *c, const cJSON *e, struct scheme *scheme,
 		                 "expected another name than that of a target, found \"%s\"",
 		                 scheme->sweep);
 	return baseline_evaluated(scheme->baseline) ||
-	       json_fail(&c->doc, place, err, "expected a published baseline with checkpoints "
+	       json_fail(&c->doc, place, err, "expected a baseline with checkpoints "
 	                 "beside \"sweep\", found \"%s\"", scheme->baseline->name);
 }
 

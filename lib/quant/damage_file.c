@@ -5,8 +5,6 @@
 #include <stddef.h>
 #include <stdlib.h>
 
-#include "lib/base/json_tree.h"
-
 /* Columns of all samples, one array each. */
 struct columns {
 	double *tokens, *positions, *asked, *values;
@@ -90,8 +88,8 @@ bool summarise_damage(const struct damage *d, struct damage_summary *out, error 
 	return sort_tokens(d, out, err);
 }
 
-static cJSON *add_estimate(struct json_tree *tree, cJSON *parent, const char *name,
-                           struct estimate e)
+cJSON *add_estimate(struct json_tree *tree, cJSON *parent, const char *name,
+                    struct estimate e)
 {
 	cJSON *item = tree_object(tree, parent, name);
 	tree_number(tree, item, "mean", e.mean);

@@ -2,6 +2,7 @@
 #ifndef QUERN_QUANT_DAMAGE_FILE_H
 #define QUERN_QUANT_DAMAGE_FILE_H
 
+#include "lib/base/json_tree.h"
 #include "lib/base/text.h"
 #include "lib/quant/evaluate.h"
 #include "lib/quant/statistics.h"
@@ -25,6 +26,10 @@ struct damage_summary {
 };
 
 bool summarise_damage(const struct damage *d, struct damage_summary *out, error *err);
+
+/* {"mean", "standard_error"}; the latter null where there is none. */
+cJSON *add_estimate(struct json_tree *tree, cJSON *parent, const char *name,
+                    struct estimate e);
 
 bool print_damage(const struct evaluation *job, const struct damage *damage,
                   const struct damage_facts *facts, text *out, error *err);

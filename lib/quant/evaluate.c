@@ -394,6 +394,15 @@ static bool run_block(struct evaluator *e, int64_t block, struct digest *digests
 	return true;
 }
 
+static bool check_rows(const struct evaluator *e, error *err)
+{
+	const struct source_settings *g = &e->job->data;
+	return e->source.rows.count ||
+	       fail(err, EXIT_BAD_INPUT, "%s: expected samples after the first %lld, found none",
+	            g->captions ? g->captions : g->calib_db ? g->calib_db : g->eval_list,
+	            (long long)g->first);
+}
+
 static bool run_all(struct evaluator *e, error *err)
 {
 	size_t choices = (size_t)e->job->choice_count, rows = e->source.rows.count;
@@ -450,7 +459,7 @@ bool evaluate_choices(const struct evaluation *job, struct damage *damage, arena
 	          (e.memo = memo_open(memo_path, err)) &&
 	          model_key(job->data.model, e.memo, &e.model_key, err) &&
 	          text_ok(&e.model_key.text, err) && source_open(&e.source, &job->data, err) &&
-	          run_all(&e, err);
+	          check_rows(&e, err) && run_all(&e, err);
 	close_evaluator(&e);
 	return ok;
 }

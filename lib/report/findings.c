@@ -310,7 +310,8 @@ static void measure_bits(struct findings *f)
 			continue;
 		for (int g = 0; g < s->coverage.total; g++) {
 			const struct scored_group *group = &s->baseline->ranked.groups[g];
-			saved += s->coverage.keeps[g] ? weights_of(group) - group->costs[0] : 0;
+			double cost = group->costs[s->coverage.choice[g]];
+			saved += s->coverage.keeps[g] ? weights_of(group) - cost : 0;
 		}
 		s->model_bits = 16 - 16 * saved / widest;
 	}
@@ -319,6 +320,11 @@ static void measure_bits(struct findings *f)
 double quality_number(const cJSON *cut, const char *field)
 {
 	return number_of(cut, field);
+}
+
+struct estimate quality_estimate(const cJSON *cut, const char *field)
+{
+	return estimate_of(cut, field);
 }
 
 /* ---- all of a model ---- */

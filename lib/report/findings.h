@@ -82,6 +82,7 @@ void findings_free(struct findings *f);
 
 /* A number of an object of quality.json, or MISSING. */
 double quality_number(const cJSON *cut, const char *field);
+struct estimate quality_estimate(const cJSON *cut, const char *field);
 
 /* NULL when absent. */
 struct found_scheme *find_scheme(const struct findings *f, const char *name);

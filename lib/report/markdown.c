@@ -31,16 +31,18 @@ static void print_schemes(const struct findings *f, text *out)
 	text_puts(out, "\n## Schemes\n\nBits: average over the groups of the scheme's own "
 	          "baseline. Model bits: over all linear layers of the widest baseline, "
 	          "comparable between families.\n\n"
-	          "|scheme|groups FP8|groups BF16|bits asked|bits delivered|model bits|"
-	          "checkpoint MB|verified|\n|---|---:|---:|---:|---:|---:|---:|---|\n");
+	          "|scheme|groups quantised|left in BF16|formats|bits asked|bits delivered|"
+	          "model bits|checkpoint MB|verified|\n"
+	          "|---|---:|---:|---|---:|---:|---:|---:|---|\n");
 	for (int i = 0; i < f->scheme_count; i++) {
 		const struct found_scheme *s = &f->schemes[i];
 		const struct coverage *k = &s->coverage;
 		bool known = k->total > 0;
-		text_printf(out, "|%s|%s|%s|%s|%s|%s|", s->name,
+		text_printf(out, "|%s|%s|%s|", s->name,
 		            show(a, "%.0f", known ? k->selected : MISSING),
-		            show(b, "%.0f", known ? k->total - k->selected : MISSING),
-		            show(c, "%.2f", known ? k->asked_bits : MISSING),
+		            show(b, "%.0f", known ? k->total - k->selected : MISSING));
+		add_formats(out, s);
+		text_printf(out, "|%s|%s|%s|", show(c, "%.2f", known ? k->asked_bits : MISSING),
 		            show(d, "%.2f", known ? k->delivered_bits : MISSING),
 		            show(e, "%.2f", s->model_bits));
 		text_printf(out, "%s|%s|\n", show(a, "%.1f", is_missing(s->bytes) ? MISSING
@@ -77,8 +79,8 @@ static void print_set(const struct findings *f, int set, text *out)
 
 static void print_consumers(const struct findings *f, text *out)
 {
-	text_puts(out, "\n## What consumers make of them\n\nFP8 linears that a reader keeps in "
-	          "BF16 whatever it is told.\n\n|scheme|finding|\n|---|---|\n");
+	text_puts(out, "\n## What consumers make of them\n\nHow many quantised linears a reader "
+	          "keeps in BF16 whatever it is told.\n\n|scheme|finding|\n|---|---|\n");
 	for (int i = 0; i < f->scheme_count; i++) {
 		const struct found_scheme *s = &f->schemes[i];
 		text_printf(out, "|%s|", s->name);
@@ -102,18 +104,25 @@ static void print_quality_table(const struct found_baseline *b, text *out)
 {
 	const cJSON *cuts = cJSON_GetObjectItemCaseSensitive(b->quality, "cuts");
 	const cJSON *reversed = cJSON_GetObjectItemCaseSensitive(b->quality, "reversed");
-	char l[SHOWN_BYTES], m[SHOWN_BYTES];
+	char l[SHOWN_BYTES], m[SHOWN_BYTES], r[SHOWN_BYTES];
+	const cJSON *alone = cJSON_GetObjectItemCaseSensitive(b->quality, "alone");
 	text_printf(out, "\n## Is the ranking of %s better than chance\n\n|least sensitive|KL|"
-	            "of other choices|must be|verdict|\n|---|---:|---:|---|---|\n", b->name);
+	            "of other choices|ratio|must be|verdict|\n|---|---:|---:|---:|---|---|\n",
+	            b->name);
 	for (const cJSON *cut = cuts ? cuts->child : NULL; cut; cut = cut->next)
-		text_printf(out, "|%g %%|%s|median of random ones %s|at most half|%s|\n",
+		text_printf(out, "|%g %%|%s|median of random ones %s|%s|at most 0.5|%s|\n",
 		            quality_number(cut, "percent"),
 		            show(l, "%.2e", quality_number(cut, "least_sensitive_kl")),
-		            show(m, "%.2e", quality_number(cut, "random_median_kl")), verdict(cut));
-	text_printf(out, "|50 %%|%s|reversed ranking %s|at most a fifth|%s|\n",
+		            show(m, "%.2e", quality_number(cut, "random_median_kl")),
+		            show_estimate(r, "%.3f", quality_estimate(cut, "ratio")), verdict(cut));
+	text_printf(out, "|50 %%|%s|reversed ranking %s|%s|at most 0.2|%s|\n",
 	            show(l, "%.2e", quality_number(cuts && cuts->child ? cuts->child->next : NULL,
 	                                           "least_sensitive_kl")),
-	            show(m, "%.2e", quality_number(reversed, "kl")), verdict(reversed));
+	            show(m, "%.2e", quality_number(reversed, "kl")),
+	            show_estimate(r, "%.3f", quality_estimate(reversed, "ratio")),
+	            verdict(reversed));
+	text_printf(out, "\nRank correlation of scores and KL, some groups quantised alone: %s.\n",
+	            show(r, "%.3f", quality_number(alone, "rank_correlation")));
 }
 
 static bool print_confidence(const struct found_baseline *b, text *out, error *err)

@@ -87,11 +87,23 @@ static void add_settings(const struct findings *f, text *out)
 static void add_name(const struct findings *f, const struct found_scheme *s, text *out)
 {
 	char middle[160];
-	short_name(middle, sizeof middle, s->name);
+	short_scheme(middle, sizeof middle, f, s);
 	size_t before = strlen(strstr(s->name, middle)), all = strlen(s->name);
-	text_printf(out, "<tr><td><i class=b%d></i><span class=wide>%.*s</span>%s"
-	            "<span class=wide>%s</span></td>", family_colour(f, s), (int)(all - before),
-	            s->name, middle, s->name + all - before + strlen(middle));
+	text_puts(out, "<tr><td>");
+	add_mark(f, s, out);
+	text_printf(out, "<span class=wide>%.*s</span>%s<span class=wide>%s</span></td>",
+	            (int)(all - before), s->name, middle,
+	            s->name + all - before + strlen(middle));
+}
+
+/* Of a table with many columns: the short name only. */
+static void add_short_name(const struct findings *f, const struct found_scheme *s, text *out)
+{
+	char name[160];
+	short_scheme(name, sizeof name, f, s);
+	text_printf(out, "<tr title=\"%s\"><td>", s->name);
+	add_mark(f, s, out);
+	text_printf(out, "%s</td>", name);
 }
 
 static void add_consumers(const struct found_scheme *s, text *out)
@@ -101,7 +113,7 @@ static void add_consumers(const struct found_scheme *s, text *out)
 		return;
 	}
 	int fallen = 0;
-	text_puts(out, "<td>");
+	text_puts(out, "<td class=words>");
 	for (const cJSON *reader = s->lost->child; reader; reader = reader->next) {
 		if (!(reader->valuedouble > 0))
 			continue;
@@ -116,7 +128,7 @@ static void add_schemes(const struct findings *f, text *out)
 	text_puts(out, "<h2>Schemes</h2>\n<p>Bits are over the groups of the scheme's own "
 	          "baseline; model bits over all linear layers, comparable between families. "
 	          "Press a title to sort.</p>\n");
-	open_table(out, "Scheme|#FP8 groups|#BF16 groups|#Bits asked|#Bits delivered|"
+	open_table(out, "Scheme|#Quantised groups|#BF16 groups|Formats|#Bits asked|#Bits delivered|"
 	           "#Model bits|#Checkpoint MB|Verified|Consumers");
 	for (int i = 0; i < f->scheme_count; i++) {
 		const struct found_scheme *s = &f->schemes[i];
@@ -125,6 +137,9 @@ static void add_schemes(const struct findings *f, text *out)
 		add_name(f, s, out);
 		cell_number(out, "%.0f", known ? c->selected : MISSING);
 		cell_number(out, "%.0f", known ? c->total - c->selected : MISSING);
+		text_puts(out, known ? "<td>" : "<td class=missing>");
+		add_formats(out, s);
+		text_puts(out, "</td>");
 		cell_number(out, "%.2f", known ? c->asked_bits : MISSING);
 		cell_number(out, "%.2f", known ? c->delivered_bits : MISSING);
 		cell_number(out, "%.2f", s->model_bits);
@@ -166,7 +181,7 @@ static bool add_damage(const struct findings *f, int set, text *out, error *err)
 	for (int i = 0; i < f->scheme_count; i++) {
 		const struct found_scheme *s = &f->schemes[i];
 		const struct found_damage *d = &s->damage[set];
-		add_name(f, s, out);
+		add_short_name(f, s, out);
 		cell_number(out, "%.2f", s->model_bits);
 		cell_number(out, "%.4f", d->perplexity);
 		cell_estimate(out, "%+.2e", d->loss_change);
@@ -231,7 +246,7 @@ static void add_quality(const struct found_baseline *b, text *out)
 	const cJSON *reversed = cJSON_GetObjectItemCaseSensitive(b->quality, "reversed");
 	const cJSON *half = NULL;
 	text_puts(out, "<h3>Better than chance</h3>\n");
-	open_table(out, "Least sensitive|#KL|Against|#KL of these|Must be|Verdict");
+	open_table(out, "Least sensitive|#KL|Against|#KL of these|#Ratio|Must be|Verdict");
 	for (const cJSON *cut = cuts ? cuts->child : NULL; cut; cut = cut->next) {
 		half = quality_number(cut, "percent") == 50 ? cut : half;
 		text_puts(out, "<tr>");
@@ -239,7 +254,8 @@ static void add_quality(const struct found_baseline *b, text *out)
 		cell_number(out, "%.2e", quality_number(cut, "least_sensitive_kl"));
 		cell_text(out, "median of random choices");
 		cell_number(out, "%.2e", quality_number(cut, "random_median_kl"));
-		cell_text(out, "at most half");
+		cell_estimate(out, "%.3f", quality_estimate(cut, "ratio"));
+		cell_text(out, "at most 0.5");
 		add_verdict(cut, out);
 	}
 	text_puts(out, "<tr>");
@@ -247,9 +263,22 @@ static void add_quality(const struct found_baseline *b, text *out)
 	cell_number(out, "%.2e", quality_number(half, "least_sensitive_kl"));
 	cell_text(out, "most sensitive");
 	cell_number(out, "%.2e", quality_number(reversed, "kl"));
-	cell_text(out, "at most a fifth");
+	cell_estimate(out, "%.3f", quality_estimate(reversed, "ratio"));
+	cell_text(out, "at most 0.2");
 	add_verdict(reversed, out);
 	close_table(out);
+}
+
+static bool add_alone(const struct found_baseline *b, text *out, error *err)
+{
+	char shown[SHOWN_BYTES];
+	double correlation;
+	text_puts(out, "<h3>Scores against KL</h3>\n<p>Some groups quantised alone, evenly "
+	          "spread over the ranks.</p>\n");
+	if (!plot_alone(b, &correlation, out, err))
+		return false;
+	text_printf(out, "<p>Rank correlation: %s.</p>\n", show(shown, "%.3f", correlation));
+	return true;
 }
 
 static bool add_ranking(const struct found_baseline *b, text *out, error *err)
@@ -267,6 +296,7 @@ static bool add_ranking(const struct found_baseline *b, text *out, error *err)
 		plot_settling(&c, out);
 		add_cuts(&c, out);
 		add_quality(b, out);
+		ok = add_alone(b, out, err);
 	}
 	arena_free(&memory);
 	return ok;
@@ -276,7 +306,6 @@ static bool add_ranking(const struct found_baseline *b, text *out, error *err)
 static bool add_methods(const struct findings *f, text *out, error *err)
 {
 	int pairs = 0;
-	text_puts(out, "<h2>Gradient against KL</h2>\n");
 	for (int i = 0; i < f->baseline_count; i++)
 		for (int k = 0; k < f->baseline_count; k++) {
 			const struct found_baseline *x = &f->baselines[i], *y = &f->baselines[k];
@@ -284,15 +313,13 @@ static bool add_methods(const struct findings *f, text *out, error *err)
 			if (!x->method || !y->method || strcmp(x->method, "gradient") != 0 ||
 			    strcmp(y->method, "gradient") == 0 || strcmp(x->format, y->format) != 0)
 				continue;
+			if (!pairs++)
+				text_puts(out, "<h2>Gradient against KL</h2>\n");
 			text_printf(out, "<h3>%s against %s</h3>\n", y->name, x->name);
 			if (!plot_methods(x, y, &correlation, out, err))
 				return false;
 			text_printf(out, "<p>Rank correlation %.4f.</p>\n", correlation);
-			pairs++;
 		}
-	if (!pairs)
-		text_puts(out, "<p class=missing>" NOT_THERE ": no baseline has been scored by "
-		          "KL.</p>\n");
 	return true;
 }
 

@@ -27,10 +27,13 @@
 	".warning{background:var(--warn);padding:.5rem .8rem;border-radius:6px}\n" \
 	".missing{color:var(--soft);font-style:italic}\n" \
 	".scroll{overflow-x:auto;margin:.5rem 0}\n" \
+	"svg.mark{display:inline-block;width:1em;min-width:0;height:1em;" \
+	"margin-right:.4em;vertical-align:-.12em}\n" \
 	"table{border-collapse:collapse;font-size:13px;white-space:nowrap}\n" \
 	"th,td{padding:.25rem .6rem;border-bottom:1px solid var(--line);text-align:left}\n" \
 	"td:first-child,th:first-child{position:sticky;left:0;background:var(--back)}\n" \
-	"th{background:var(--head)}th:first-child{background:var(--head)}\n" \
+	"th{background:var(--head);white-space:normal;vertical-align:bottom}th:first-child{background:var(--head)}\n" \
+	".words{white-space:normal;min-width:8.5rem}\n" \
 	".n{text-align:right;font-variant-numeric:tabular-nums}\n" \
 	"th button{all:unset;cursor:pointer;font-weight:600}\n" \
 	"th button:focus-visible{outline:2px solid var(--k0)}\n" \

@@ -15,9 +15,44 @@ static void say_nothing_there(text *out)
 
 /* ---- damage against bits ---- */
 
-int family_colour(const struct findings *f, const struct found_scheme *s)
+enum { COLOURS = 7, SHAPES = 4 };
+
+static int baseline_of(const struct findings *f, const struct found_scheme *s)
 {
-	return (int)(s->baseline - f->baselines) % 7;
+	return (int)(s->baseline - f->baselines);
+}
+
+/* Circle, square, diamond, triangle: colours alone do not tell everyone. */
+static void draw_shape(text *out, int shape, double x, double y)
+{
+	static const char *const paths[SHAPES - 1] = { "m-4.5-4.5h9v9h-9z", "m0-6l6 6-6 6-6-6z",
+		"m0-5.5l5.5 9.5h-11z" };
+	if (shape == 0)
+		text_printf(out, "cx=\"%.1f\" cy=\"%.1f\" r=5", x, y);
+	else
+		text_printf(out, "d=\"M%.1f %.1f%s\"", x, y, paths[shape - 1]);
+}
+
+/* An open element: whoever calls puts a title in it and closes it. */
+static const char *open_mark(text *out, int baseline, bool hollow, double x, double y)
+{
+	int shape = baseline % SHAPES;
+	const char *element = shape ? "path" : "circle";
+	text_printf(out, "<%s class=%c%d ", element, hollow ? 'h' : 'c', baseline % COLOURS);
+	draw_shape(out, shape, x, y);
+	text_puts(out, ">");
+	return element;
+}
+
+static void add_small_mark(text *out, int baseline, bool hollow)
+{
+	text_puts(out, "<svg class=mark viewBox=\"0 0 16 16\" aria-hidden=true>");
+	text_printf(out, "</%s></svg>", open_mark(out, baseline, hollow, 8, 8));
+}
+
+void add_mark(const struct findings *f, const struct found_scheme *s, text *out)
+{
+	add_small_mark(out, baseline_of(f, s), !s->family);
 }
 
 static bool is_drawn(const struct found_scheme *s, int set)
@@ -55,18 +90,18 @@ static void draw_scheme(const struct findings *f, const struct axes *a,
 	const struct estimate kl = s->damage[set].kl;
 	char name[160], shown[SHOWN_BYTES];
 	double x = place_x(a, s->model_bits), y = place_y(a, kl.mean);
-	short_name(name, sizeof name, s->name);
+	short_scheme(name, sizeof name, f, s);
 	if (kl.error > 0) {
 		double low = kl.mean - kl.error, floor = pow(10, a->y.low);
 		text_printf(out, "<path class=\"bar s%d\" d=\"M%.1f %.1fV%.1f\"/>",
-		            family_colour(f, s), x, place_y(a, low > floor ? low : floor),
+		            baseline_of(f, s) % COLOURS, x, place_y(a, low > floor ? low : floor),
 		            place_y(a, kl.mean + kl.error));
 	}
-	text_printf(out, "<circle class=c%d cx=\"%.1f\" cy=\"%.1f\" r=5><title>",
-	            family_colour(f, s), x, y);
+	const char *element = open_mark(out, baseline_of(f, s), !s->family, x, y);
+	text_puts(out, "<title>");
 	add_escaped(out, name);
-	text_printf(out, ": %.2f bits, KL %s</title></circle>\n", s->model_bits,
-	            show_estimate(shown, "%.2e", kl));
+	text_printf(out, ": %.2f bits, KL %s</title></%s>\n", s->model_bits,
+	            show_estimate(shown, "%.2e", kl), element);
 }
 
 /* The last part of the name, "top50": colour and legend say the rest. Left out where it
@@ -122,11 +157,12 @@ static void add_family_legend(const struct findings *f, text *out)
 {
 	text_puts(out, "<p class=legend>");
 	for (int i = 0; i < f->baseline_count; i++) {
-		text_printf(out, "<span><i class=b%d></i>", i % 7);
+		text_puts(out, "<span>");
+		add_small_mark(out, i, false);
 		add_escaped(out, f->baselines[i].name);
 		text_puts(out, " and its cuts</span> ");
 	}
-	text_puts(out, "<span><i class=line></i>Pareto line: no scheme has both fewer "
+	text_puts(out, "<span>hollow: of no family</span> <span><i class=line></i>Pareto line: no scheme has both fewer "
 	          "bits and less damage</span></p>\n");
 }
 
@@ -187,7 +223,7 @@ static void draw_group(const struct found_baseline *b, const struct confidence *
 	            group_length(s->name), s->name, s->importance, s->rank, b->ranked.count);
 }
 
-static void add_kind_legend(const struct found_baseline *b, text *out)
+static void add_kind_legend(const struct found_baseline *b, const char *more, text *out)
 {
 	bool seen[KIND_COUNT] = { false };
 	for (int g = 0; g < b->groups.count; g++)
@@ -197,8 +233,7 @@ static void add_kind_legend(const struct found_baseline *b, text *out)
 		if (seen[k])
 			text_printf(out, "<span><i class=b%d></i>%s</span> ", k,
 			            group_kind_name((enum group_kind)k));
-	text_puts(out, "<span><i class=hollow></i>hollow: vision tower</span> <span>bars: two "
-	          "standard errors</span></p>\n");
+	text_printf(out, "<span><i class=hollow></i>hollow: vision tower</span> %s</p>\n", more);
 }
 
 void plot_sensitivity(const struct found_baseline *b, const struct confidence *c, text *out)
@@ -214,7 +249,7 @@ void plot_sensitivity(const struct found_baseline *b, const struct confidence *c
 	}
 	axis_finish(&a.x);
 	axis_finish(&a.y);
-	add_kind_legend(b, out);
+	add_kind_legend(b, "<span>bars: two standard errors</span>", out);
 	open_plot(out, &a, "Sensitivity of every group", "group, in model order",
 	          "score");
 	for (int g = 0; g < b->groups.count; g++)
@@ -255,44 +290,99 @@ void plot_settling(const struct confidence *c, text *out)
 	close_plot(out);
 }
 
-/* ---- two methods ---- */
+/* ---- two ways to score the same groups ---- */
 
-/* The importance of y's group of that name, or -1. */
-static double importance_of(const struct baseline *b, const char *name)
+static void draw_pair(const struct found_baseline *b, const struct axes *a, int group,
+                      double x, double y, text *out)
 {
-	for (int g = 0; g < b->count; g++)
-		if (strcmp(b->groups[g].name, name) == 0)
-			return b->groups[g].importance;
-	return -1;
+	const struct scored_group *s = &b->ranked.groups[group];
+	const struct group *shape = group < b->groups.count ? &b->groups.groups[group] : NULL;
+	if (x > 0 && y > 0)
+		text_printf(out, "<circle class=%c%d cx=\"%.1f\" cy=\"%.1f\" r=4.5><title>%.*s: "
+		            "%.3e, %.3e</title></circle>\n", shape && shape->vision ? 'h' : 'c',
+		            shape ? (int)shape->kind : 0, place_x(a, x), place_y(a, y),
+		            group_length(s->name), s->name, x, y);
+}
+
+/* Scores x[group] of b's groups against y[group], MISSING where there is none. */
+static bool plot_pairs(const struct found_baseline *b, const double *y, const char *x_name,
+                       const char *y_name, double *correlation, text *out, error *err)
+{
+	struct axes a = { axis_empty(1), axis_empty(1) };
+	size_t groups = (size_t)b->ranked.count;
+	double *pairs = calloc(2 * groups + 1, sizeof *pairs);
+	int count = 0;
+	if (!pairs)
+		return fail_memory(err, "a plot", 2ULL * groups * sizeof *pairs);
+	for (int g = 0; g < b->ranked.count; g++) {
+		if (is_missing(y[g]))
+			continue;
+		pairs[count] = b->ranked.groups[g].importance;
+		pairs[groups + (size_t)count++] = y[g];
+		axis_add(&a.x, b->ranked.groups[g].importance);
+		axis_add(&a.y, y[g]);
+	}
+	bool ok = rank_correlation(pairs, pairs + groups, count, correlation, err);
+	free(pairs);
+	axis_finish(&a.x);
+	axis_finish(&a.y);
+	add_kind_legend(b, "", out);
+	open_plot(out, &a, "Scores of the same groups, two ways", x_name, y_name);
+	for (int g = 0; g < b->ranked.count; g++)
+		if (!is_missing(y[g]))
+			draw_pair(b, &a, g, b->ranked.groups[g].importance, y[g], out);
+	close_plot(out);
+	return ok;
+}
+
+static double *missing_scores(const struct found_baseline *b, error *err)
+{
+	double *scores = calloc((size_t)b->ranked.count + 1, sizeof *scores);
+	if (!scores)
+		fail_memory(err, "scores", (unsigned long long)b->ranked.count * sizeof *scores);
+	for (int g = 0; scores && g < b->ranked.count; g++)
+		scores[g] = MISSING;
+	return scores;
+}
+
+bool plot_alone(const struct found_baseline *b, double *correlation, text *out, error *err)
+{
+	const cJSON *alone = cJSON_GetObjectItemCaseSensitive(b->quality, "alone");
+	const cJSON *item = cJSON_GetObjectItemCaseSensitive(alone, "groups");
+	double *kl = missing_scores(b, err);
+	int found = 0;
+	*correlation = MISSING;
+	if (!kl)
+		return false;
+	for (item = item ? item->child : NULL; item; item = item->next) {
+		const cJSON *name = cJSON_GetObjectItemCaseSensitive(item, "name");
+		for (int g = 0; cJSON_IsString(name) && g < b->ranked.count; g++)
+			if (strcmp(b->ranked.groups[g].name, name->valuestring) == 0) {
+				kl[g] = quality_number(item, "kl");
+				found++;
+			}
+	}
+	bool ok = true;
+	if (found)
+		ok = plot_pairs(b, kl, "score", "KL per graded token, the group alone", correlation,
+		                out, err);
+	else
+		say_nothing_there(out);
+	free(kl);
+	return ok;
 }
 
 bool plot_methods(const struct found_baseline *x, const struct found_baseline *y,
                   double *correlation, text *out, error *err)
 {
-	struct axes a = { axis_empty(1), axis_empty(1) };
-	size_t groups = (size_t)x->ranked.count;
-	double *pairs = calloc(2 * groups + 1, sizeof *pairs);
-	int count = 0;
-	if (!pairs)
-		return fail_memory(err, "a plot", 2ULL * groups * sizeof *pairs);
-	for (int g = 0; g < x->ranked.count; g++) {
-		double other = importance_of(&y->ranked, x->ranked.groups[g].name);
-		if (other < 0)
-			continue;
-		pairs[count] = x->ranked.groups[g].importance;
-		pairs[groups + (size_t)count++] = other;
-		axis_add(&a.x, pairs[count - 1]);
-		axis_add(&a.y, other);
-	}
-	bool ok = rank_correlation(pairs, pairs + groups, count, correlation, err);
-	axis_finish(&a.x);
-	axis_finish(&a.y);
-	open_plot(out, &a, "Scores by two methods", x->method, y->method);
-	for (int i = 0; i < count; i++)
-		if (pairs[i] > 0 && pairs[groups + (size_t)i] > 0)
-			text_printf(out, "<circle class=c0 cx=\"%.1f\" cy=\"%.1f\" r=4.5 />\n",
-			            place_x(&a, pairs[i]), place_y(&a, pairs[groups + (size_t)i]));
-	close_plot(out);
-	free(pairs);
+	double *scores = missing_scores(x, err);
+	if (!scores)
+		return false;
+	for (int g = 0; g < x->ranked.count; g++)
+		for (int i = 0; i < y->ranked.count; i++)
+			if (strcmp(x->ranked.groups[g].name, y->ranked.groups[i].name) == 0)
+				scores[g] = y->ranked.groups[i].importance;
+	bool ok = plot_pairs(x, scores, x->method, y->method, correlation, out, err);
+	free(scores);
 	return ok;
 }

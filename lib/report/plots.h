@@ -17,11 +17,16 @@ void plot_sensitivity(const struct found_baseline *b, const struct confidence *c
 /* Share of each final cut that stands after so many blocks. */
 void plot_settling(const struct confidence *c, text *out);
 
-/* Scores of the same groups by two methods; *correlation is Spearman's. */
+/* Score of some groups against the KL of each quantised alone, from quality.json;
+ * *correlation is Spearman's, MISSING where nothing was measured. */
+bool plot_alone(const struct found_baseline *b, double *correlation, text *out, error *err);
+
+/* Scores of the same groups by two methods. */
 bool plot_methods(const struct found_baseline *x, const struct found_baseline *y,
                   double *correlation, text *out, error *err);
 
-/* The colour class of a scheme: that of its family. */
-int family_colour(const struct findings *f, const struct found_scheme *s);
+/* The mark of a scheme as it stands in plots, inside text: colour and shape are its
+ * baseline's; hollow, the scheme belongs to no family. */
+void add_mark(const struct findings *f, const struct found_scheme *s, text *out);
 
 #endif

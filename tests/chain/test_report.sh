@@ -8,9 +8,8 @@ tree=$work/tree
 report=$out/models/tiny_qwen2_5_vl/report-fp8-autoquant-schemes
 stores=$out/work/tiny_qwen2_5_vl
 
-# All but the one whose baseline is not published: that is not evaluated.
 reported_schemes() {
-	sed -n 's/^  \(fp8_[a-z0-9_]*\) .*/\1/p' "$out/help.txt" | grep -vx fp8_autoquant_full
+	sed -n 's/^  \(fp8_[a-z0-9_]*\) .*/\1/p' "$out/help.txt"
 }
 
 # Few schemes and samples: every path, in seconds.
@@ -30,11 +29,11 @@ small_tree() {
 all_is_reported() {
 	cd "$tree"
 	build report
-	is 'computed evaluations' "$(computed evaluate)" 14
+	is 'computed evaluations' "$(computed evaluate)" 16
 	for scheme in $(reported_schemes); do
 		grep -q "^|$scheme|" "$report.md" || { echo "$scheme is not in $report.md"; return 1; }
 	done
-	if grep 'fp8_autoquant_full|' "$report.md"; then return 1; fi
+	[ "$(reported_schemes | wc -l)" -eq 8 ]
 	is 'missing numbers' "$(grep -c '|missing|' "$report.md")" 0
 }
 
@@ -55,6 +54,18 @@ nothing_is_measured_twice() {
 	cmp before.md "$report.md"
 }
 
+nonsense_is_refused() {
+	cd "$tree"
+	command=$(ninja -t commands "$stores/fp8_autoquant_full_coco2017/damage.text.json" |
+		tail -n 1 | sed 's/--out [^ ]*/--out nothing.json/')
+	eval "set -- $command"
+	for slice; do :; done
+	fails 1 'each scheme once' "$@" "$slice"
+	fails 1 'in one piece' "$@" --part 1/2
+	fails 2 'after the first 99999' "$@" --first 99999
+	[ ! -e nothing.json ]
+}
+
 # More captions cost their blocks of every choice, and no image.
 more_samples_cost_their_blocks() {
 	cd "$tree"
@@ -62,7 +73,7 @@ more_samples_cost_their_blocks() {
 	sh -c "$command '--set' 'evaluations.text.samples=20' \
 		'--set' 'evaluations.text.block_samples=4'" >configured.txt
 	build evaluate
-	is 'computed evaluations' "$(computed evaluate)" 28
+	is 'computed evaluations' "$(computed evaluate)" 32
 	sh -c "$command" >configured.txt
 	build evaluate
 	is 'computed evaluations' "$(computed evaluate)" 0
@@ -96,6 +107,8 @@ broken_artifacts_are_named() {
 		--model other a.md a.html
 	fails 1 'two files' "$out/bin/report" --plan "$out/report.json" \
 		--model tiny_qwen2_5_vl a.md
+	fails 1 'a.md twice' "$out/bin/report" --plan "$out/report.json" \
+		--model tiny_qwen2_5_vl a.md a.md
 	mv kept.json "$stores/fp8_autoquant_full_coco2017/damage.text.json"
 }
 
@@ -142,6 +155,10 @@ sweeps_end_in_a_table() {
 	fails 1 'no sweep "other"' "$out/bin/sweep" --plan "$out/report.json" other
 	fails 1 'none of the schemes top7' "$out/bin/sweep" --plan "$out/report.json" \
 		--only top7 all_layers_sweep
+	fails 1 'no scheme "top7"' "$out/bin/sweep" --plan "$out/report.json" \
+		--only top50,top7 all_layers_sweep
+	fails 1 'no --dry-run' "$out/bin/sweep" --plan "$out/report.json" --table --dry-run \
+		all_layers_sweep
 }
 
 schemes_are_asked() {
@@ -157,9 +174,9 @@ quality_is_judged() {
 	cd "$tree"
 	verdict=0
 	ninja check_quality >build.txt 2>&1 || verdict=1
-	is 'judgements' "$(grep -cE '^  (holds|FAILS) ' build.txt)" 8
+	is 'judgements' "$(grep -cE '^  (holds|FAILS) ' build.txt)" 12
 	is 'verdict' "$verdict" "$(grep -q '^  FAILS' build.txt && echo 1 || echo 0)"
-	printf '{"baseline":"b","set":"s","cuts":[{"percent":25,"least_sensitive_kl":1,"random_median_kl":1.5,"holds":false}],"reversed":{"kl":9,"holds":true}}' >bad.json
+	printf '{"baseline":"b","set":"s","cuts":[{"percent":25,"least_sensitive_kl":1,"random_median_kl":1.5,"ratio":{"mean":0.7,"standard_error":null},"holds":false}],"reversed":{"kl":9,"ratio":{"mean":0.1,"standard_error":0.01},"holds":true},"alone":{"rank_correlation":0.9}}' >bad.json
 	fails 2 'not good enough' "$out/bin/check_quality" bad.json
 	sed 's/false/true/' bad.json >good.json
 	"$out/bin/check_quality" good.json >judged.txt
@@ -170,7 +187,7 @@ quality_is_judged() {
 # and writes what it saw where --dump-dom shows it.
 probe_page() {
 	sed -e 's#<head>#<head><script>window.faults=0;addEventListener("error",()=>faults++,true);</script>#' \
-		-e 's#</body>#<script>addEventListener("load",()=>{const t=document.querySelectorAll("table.sortable")[0],h=t.querySelectorAll("th button")[5];h.click();const v=[...t.tBodies[0].rows].map(r=>Number(r.cells[5].dataset.v));const d=document.body.dataset;d.sorted=v.every((x,i)=>!i||x>=v[i-1]);d.faults=faults;d.loaded=performance.getEntriesByType("resource").filter(r=>!r.name.startsWith("data:")).length;d.wide=document.documentElement.scrollWidth<=innerWidth;d.plots=document.querySelectorAll("svg").length});</script></body>#' \
+		-e 's#</body>#<script>addEventListener("load",()=>{const t=document.querySelectorAll("table.sortable")[0],h=t.querySelectorAll("th button")[5];h.click();const v=[...t.tBodies[0].rows].map(r=>Number(r.cells[5].dataset.v));const d=document.body.dataset;d.sorted=v.every((x,i)=>!i||x>=v[i-1]);d.faults=faults;d.loaded=performance.getEntriesByType("resource").filter(r=>!r.name.startsWith("data:")).length;d.wide=document.documentElement.scrollWidth<=innerWidth;d.plots=document.querySelectorAll("svg[role=img]").length});</script></body>#' \
 		"$report.html" >probed.html
 }
 
@@ -194,7 +211,7 @@ in_a_browser() {
 			}
 		done
 		for fact in data-sorted=\"true\" data-faults=\"0\" data-loaded=\"0\" \
-			data-wide=\"true\" data-plots=\"6\"; do
+			data-wide=\"true\" data-plots=\"11\"; do
 			grep -q "$fact" dom.html || {
 				grep -o '<body[^>]*>' dom.html
 				echo "$width: expected $fact"
@@ -217,6 +234,7 @@ check small_tree small_tree
 check all_is_reported all_is_reported
 check second_run_does_nothing second_run_does_nothing
 check nothing_is_measured_twice nothing_is_measured_twice
+check nonsense_is_refused nonsense_is_refused
 check more_samples_cost_their_blocks more_samples_cost_their_blocks
 check missing_is_missing missing_is_missing
 check broken_artifacts_are_named broken_artifacts_are_named
