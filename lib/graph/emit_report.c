@@ -367,7 +367,8 @@ bool emit_report(struct emitted *e, text *edges, const struct plan *plan,
 		text_printf(&sanity, " sanity_%s", c->models[m].name);
 	}
 	text_printf(edges, "build evaluate: phony%s\nbuild report: phony%s\n"
-	            "build report_only: phony%s\nbuild sanity: phony%s\n", damage.data ? damage.data : "",
+	            "build report_only: phony%s\nbuild sanity: phony%s\n",
+	            damage.data ? damage.data : "",
 	            all.data ? all.data : "", only.data ? only.data : "",
 	            sanity.data ? sanity.data : "");
 	if (quality.length)

@@ -20,7 +20,7 @@ static bool keeps_named(const struct found_scheme *s, const char *name)
 	return g >= 0 && s->coverage.keeps[g];
 }
 
-/* Groups in FP8 in `a` and not in `b`. */
+/* Groups that `a` quantises and `b` does not. */
 static int print_only(const struct found_scheme *a, const struct found_scheme *b, char mark,
                       text *out)
 {
@@ -39,7 +39,7 @@ static int print_only(const struct found_scheme *a, const struct found_scheme *b
 static void print_groups(const struct found_scheme *a, const struct found_scheme *b,
                          text *out)
 {
-	text_puts(out, "groups in FP8 (- only in the first, + only in the second)\n");
+	text_puts(out, "quantised groups (- only in the first, + only in the second)\n");
 	if (!a->coverage.total || !b->coverage.total)
 		text_puts(out, "  " NOT_THERE "\n");
 	else if (print_only(a, b, '-', out) + print_only(b, a, '+', out) == 0)
@@ -58,7 +58,7 @@ static void print_sizes(const struct found_scheme *a, const struct found_scheme 
 {
 	bool x = a->coverage.total > 0, y = b->coverage.total > 0;
 	text_printf(out, "%-22s %14s %14s %14s\n", "", "first", "second", "change");
-	print_number("groups in FP8", "%.0f", x ? a->coverage.selected : MISSING,
+	print_number("groups quantised", "%.0f", x ? a->coverage.selected : MISSING,
 	             y ? b->coverage.selected : MISSING, out);
 	print_number("bits delivered", "%.3f", x ? a->coverage.delivered_bits : MISSING,
 	             y ? b->coverage.delivered_bits : MISSING, out);

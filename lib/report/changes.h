@@ -5,7 +5,7 @@
 #include "lib/base/text.h"
 #include "lib/report/findings.h"
 
-/* Groups that one has in FP8 and the other does not, bits, size, where groups moved in
+/* Groups that one quantises and the other does not, bits, size, where groups moved in
  * the ranking (between schemes of different baselines), and damage: the difference,
  * paired sample by sample, with its standard error. */
 bool print_changes(const struct findings *f, const struct found_scheme *a,

@@ -75,8 +75,8 @@ struct findings {
 	arena memory;
 };
 
-/* `plan` is report.json of the tree; `model` may be NULL where it has one only. Fails for a plan or an artifact that is broken,
- * never for one that is absent. */
+/* `plan` is report.json of the tree; `model` may be NULL where it has one only. Fails for
+ * a plan or an artifact that is broken, never for one that is absent. */
 bool findings_load(struct findings *f, const char *plan, const char *model, error *err);
 void findings_free(struct findings *f);
 

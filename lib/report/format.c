@@ -96,6 +96,8 @@ void add_formats(text *out, const struct found_scheme *s)
 	}
 	if (s->coverage.total && !listed)
 		text_puts(out, "none");
+	if (s->coverage.kv_cache.name)
+		text_printf(out, ", cache %s", s->coverage.kv_cache.name);
 }
 
 void add_escaped(text *out, const char *plain)

@@ -28,7 +28,7 @@ void short_scheme(char *out, size_t size, const struct findings *f,
 /* "visual.blocks.3.attn.proj" */
 int group_length(const char *group);
 
-/* What the groups of a scheme are quantised to: "FP8_DEFAULT_CFG 12, NVFP4 3", or
+/* What the groups of a scheme are quantised to: "FP8_DEFAULT_CFG 12, cache fp8", or
  * NOT_THERE. */
 void add_formats(text *out, const struct found_scheme *s);
 

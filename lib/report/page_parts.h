@@ -32,7 +32,8 @@
 	"table{border-collapse:collapse;font-size:13px;white-space:nowrap}\n" \
 	"th,td{padding:.25rem .6rem;border-bottom:1px solid var(--line);text-align:left}\n" \
 	"td:first-child,th:first-child{position:sticky;left:0;background:var(--back)}\n" \
-	"th{background:var(--head);white-space:normal;vertical-align:bottom}th:first-child{background:var(--head)}\n" \
+	"th{background:var(--head);white-space:normal;vertical-align:bottom}" \
+	"th:first-child{background:var(--head)}\n" \
 	".words{white-space:normal;min-width:8.5rem}\n" \
 	".n{text-align:right;font-variant-numeric:tabular-nums}\n" \
 	"th button{all:unset;cursor:pointer;font-weight:600}\n" \

@@ -127,7 +127,7 @@ differences_are_told() {
 		fp8_autoquant_all_layers_top50_coco2017 >diff.txt
 	is 'groups added' "$(grep -c '^  + ' diff.txt)" 13
 	is 'groups taken away' "$(grep -c '^  - ' diff.txt)" 0
-	grep -q '^groups in FP8 *9 *22 *13$' diff.txt
+	grep -q '^groups quantised *9 *22 *13$' diff.txt
 	is 'paired damages' "$(grep -c 'two standard errors$' diff.txt)" 4
 	"$out/bin/diff" --plan "$out/report.json" fp8_autoquant_all_layers_fp8_coco2017 \
 		fp8_autoquant_full_coco2017 >diff.txt
