@@ -121,8 +121,12 @@ bool verify_files(const char *folder, json_doc *list, int *files, int64_t *bytes
 	    !join_path(path, sizeof path, folder, name, err) ||
 	    !json_load(list, path, MAX_LIST_BYTES, err))
 		return false;
-	bool ok = cJSON_IsObject(list->root) ||
-	          json_fail(list, list->root, err, "expected an object");
+	/* All but its last byte is checked by what it says. */
+	bool ok = list->size && list->text[list->size - 1] == '\n'
+	          ? cJSON_IsObject(list->root) ||
+	            json_fail(list, list->root, err, "expected an object")
+	          : fail(err, EXIT_BAD_INPUT, "%s: expected a line's end at its end: it was cut",
+	                 path);
 	for (const cJSON *entry = ok ? list->root->child : NULL; ok && entry;
 	     entry = entry->next)
 		ok = verify_file(list, folder, entry, bytes, err);

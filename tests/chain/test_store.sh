@@ -95,6 +95,15 @@ rot_found_by_verify() {
 	"$out/bin/store" verify
 	settles
 }
+# The one byte of a checkpoint that no digest covers and no reader misses.
+cut_list() {
+	cp -rL "$published" "$work/copy"
+	chmod -R u+w "$work/copy"
+	"$out/bin/verify" --model demo/tiny-qwen2_5-vl "$work/copy"
+	truncate -s -1 "$work"/copy/layer-sensitivity/*_files.json
+	fails 2 'it was cut' "$out/bin/verify" --model demo/tiny-qwen2_5-vl "$work/copy"
+	rm -r "$work/copy"
+}
 damaged_result() {
 	result=$(ls "$out"/store/results/*/*/result.txt | head -n 1)
 	truncate -s 20 "$result"
@@ -202,6 +211,7 @@ check touched_only touched_only
 check file_of_a_checkpoint file_of_a_checkpoint
 check rot_found_by_the_store rot_found_by_the_store
 check rot_found_by_verify rot_found_by_verify
+check cut_list cut_list
 check damaged_result damaged_result
 check lists lists
 check tells_why tells_why
