@@ -6,6 +6,7 @@
  * average at most and 3 in one value on the demo scenes and COCO, by more only
  * where libjpeg does not interpolate chroma (images up to 4 pixels wide). 16-bit
  * grey PNG is the exception to PNG: its upper 8 bits here, clipped at 255 in PIL. */
+#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -66,10 +67,12 @@ static bool check_file(const char *path, const mapped_file *file, error *err)
 	            path, IMAGE_MAX_SIDE, IMAGE_MAX_PIXELS, size.width, size.height);
 }
 
-static bool refuse_undecodable(const char *path, error *err)
+/* stb_image that runs out of memory while it looks what kind of file it has says that it
+ * is of none. */
+static bool refuse_undecodable(const char *path, int code, error *err)
 {
 	const char *reason = stbi_failure_reason();
-	if (reason && strcmp(reason, "outofmem") == 0)
+	if (code == ENOMEM || (reason && strcmp(reason, "outofmem") == 0))
 		return fail(err, EXIT_ENVIRONMENT, "%s: out of memory decoding the image",
 		            path);
 	return fail(err, EXIT_BAD_INPUT, "%s: cannot decode the image: %s", path,
@@ -85,12 +88,13 @@ bool image_load(struct image *image, const char *path, error *err)
 	bool ok = check_file(path, &file, err);
 	if (ok) {
 		int channels_in_file;
+		errno = 0;
 		image->rgb = stbi_load_from_memory(file.data, (int)file.size,
 		                                   &image->width, &image->height,
 		                                   &channels_in_file, 3);
 		if (!image->rgb) {
 			*image = (struct image){ 0 };
-			ok = refuse_undecodable(path, err);
+			ok = refuse_undecodable(path, errno, err);
 		}
 	}
 	unmap_file(&file);
