@@ -49,3 +49,45 @@ void fp4_round_trip(const float *x, size_t n, float scale, float *y)
 	for (size_t i = 0; i < n; i++)
 		y[i] = round_to_fp4(x[i] / scale) * scale;
 }
+
+VECTOR_CLONES
+void fp4_encode(const float *x, size_t n, float scale, uint8_t *codes)
+{
+	for (size_t i = 0; i < n; i++) {
+		float m = float_of_bits(bits_of_float(x[i] / scale) & 0x7FFFFFFFu);
+		uint32_t sign = x[i] < 0 ? 8u : 0u;
+		codes[i] = (uint8_t)(sign | magnitude_code(m));
+	}
+}
+
+VECTOR_CLONES
+void fp4_decode(const uint8_t *codes, size_t n, float scale, float *y)
+{
+	for (size_t i = 0; i < n; i++) {
+		float m = magnitude_value(codes[i] & 7u) * scale;
+		y[i] = codes[i] & 8u ? -m : m;
+	}
+}
+
+/* The spacing on the side of `m` (a magnitude that E2M1 holds) where `exact` lies:
+ * 0.5 up to 2, 1 up to 4, then 2. */
+static inline double spacing_towards(float m, double exact)
+{
+	if (exact < (double)m)
+		return m <= 2 ? 0.5 : m <= 4 ? 1 : 2;
+	return m < 2 ? 0.5 : m < 4 ? 1 : 2;
+}
+
+size_t fp4_find_far(const uint8_t *codes, const float *w, size_t n, float scale,
+                    float steps)
+{
+	for (size_t i = 0; i < n; i++) {
+		double exact = (double)w[i] / (double)scale;
+		float m = magnitude_value(codes[i] & 7u);
+		double off = (codes[i] & 8u ? -exact : exact) - (double)m;
+		double most = (double)steps * spacing_towards(m, off + (double)m);
+		if (!((off < 0 ? -off : off) <= most * (1 + 1e-6)))
+			return i;
+	}
+	return n;
+}

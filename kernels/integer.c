@@ -14,12 +14,30 @@ static inline float round_within(float v, float low, float high)
 }
 
 VECTOR_CLONES
-void integer_encode(const float *x, size_t n, float multiplier, int low, int high,
+void integer_encode(const float *x, size_t n, float scale, int low, int high,
                     int8_t *codes)
 {
 	float least = (float)low, most = (float)high;
 	for (size_t i = 0; i < n; i++)
-		codes[i] = (int8_t)round_within(x[i] * multiplier, least, most);
+		codes[i] = (int8_t)round_within(x[i] / scale, least, most);
+}
+
+VECTOR_CLONES
+void integer_decode(const int8_t *codes, size_t n, float scale, float *y)
+{
+	for (size_t i = 0; i < n; i++)
+		y[i] = (float)codes[i] * scale;
+}
+
+size_t integer_find_far(const int8_t *codes, const float *w, size_t n, float scale,
+                        float steps)
+{
+	for (size_t i = 0; i < n; i++) {
+		double off = (double)w[i] / (double)scale - (double)codes[i];
+		if (!((off < 0 ? -off : off) <= (double)steps * (1 + 1e-6)))
+			return i;
+	}
+	return n;
 }
 
 VECTOR_CLONES

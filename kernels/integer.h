@@ -6,10 +6,18 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* codes[n] = round(x[n] * multiplier) within [low, high], which |values| of at most
- * 2^21 bound; NaN gives low. */
-void integer_encode(const float *x, size_t n, float multiplier, int low, int high,
+/* codes[n] = round(x[n] / scale) within [low, high], which lie within +-2^21; NaN gives
+ * low. */
+void integer_encode(const float *x, size_t n, float scale, int low, int high,
                     int8_t *codes);
+
+/* y[n] = codes[n] * scale */
+void integer_decode(const int8_t *codes, size_t n, float scale, float *y);
+
+/* The first i at which codes[i] * scale lies further from w[i] than `steps` * scale
+ * (0.5: no other code is nearer); n when there is none. */
+size_t integer_find_far(const int8_t *codes, const float *w, size_t n, float scale,
+                        float steps);
 
 /* y[n] = that value / divisor: quantise and come back, as ModelOpt does. */
 void integer_round_trip_divided(const float *x, size_t n, float multiplier, int low,

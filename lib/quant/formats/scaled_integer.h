@@ -21,4 +21,8 @@ struct input_step integer_step(enum numerics n, float amax, int bits);
 void integer_round(enum numerics n, struct input_step step, int bits, const float *x,
                    size_t count, float *y);
 
+/* The scale that a checkpoint carries: under quern that of integer_step, under modelopt
+ * amax/most in float32 (1 for an amax of 0), by which its export divides. */
+float integer_shipped_scale(enum numerics n, float amax, int bits);
+
 #endif
