@@ -54,14 +54,14 @@ static bool begin_step(struct step *step, const struct assembly *a, error *err)
 	return step_input(step, "slice", slice, err) &&
 	       step_input(step, "ranking", a->baseline, err) &&
 	       step_input(step, "amax", a->amax, err) &&
-	       step_input(step, "pieces", a->quantized, err) &&
+	       step_inputs(step, "pieces", a->quantized, a->quantized_count, err) &&
 	       add_texts(step, a->model, err);
 }
 
 static void print_built(const struct assembly *a, const struct assembled *done)
 {
-	printf("%s: %d of %d groups in FP8, %.2f bits%s\n  %s\n", a->scheme, done->selected,
-	       done->total, done->delivered_bits,
+	printf("%s: %d of %d groups in %s, %.2f bits%s\n  %s\n", a->scheme, done->selected,
+	       done->total, done->elements, done->delivered_bits,
 	       done->stand_in ? " (stand-in model or data, see its README.md)" : "", a->out);
 }
 
@@ -69,6 +69,7 @@ int main(int argc, char **argv)
 {
 	struct assembly a = { .shard_bytes = SHARD_BYTES };
 	struct choices choices = { "universal", "quern", "linked" };
+	struct option_list quantized = { 0 };
 	const struct option options[] = {
 		{ "model", OPTION_TEXT, &a.model, "DIR", "base checkpoint folder", true },
 		{ "scheme", OPTION_TEXT, &a.scheme, "NAME", "name of the scheme", true },
@@ -78,7 +79,8 @@ int main(int argc, char **argv)
 		  true },
 		{ "slice", OPTION_TEXT, &a.slice, "DIR", "folder that slice wrote", true },
 		{ "amax", OPTION_TEXT, &a.amax, "FILE", "amax.json of the calibration", true },
-		{ "quantized", OPTION_TEXT, &a.quantized, "FILE", "what quantize wrote", true },
+		{ "quantized", OPTION_LIST, &quantized, "FILE",
+		  "what quantize wrote; once a format of the baseline", true },
 		{ "tree", OPTION_TEXT, &a.tree, "DIR", "build tree with the store", true },
 		{ "profile", OPTION_TEXT, &choices.profile, "NAME", PROFILE_NAMES, false },
 		{ "numerics", OPTION_TEXT, &choices.numerics, "NAME", "quern or modelopt", false },
@@ -98,6 +100,8 @@ int main(int argc, char **argv)
 	enum parse_outcome parsed = parse_options(&command, argc, argv, NULL, &err);
 	if (parsed == PARSE_HELP)
 		return EXIT_OK;
+	a.quantized = quantized.values;
+	a.quantized_count = quantized.count;
 	bool ok = parsed == PARSE_OK && choose(&a, &choices, &err) &&
 	          begin_step(&step, &a, &err) &&
 	          assemble_checkpoint(&a, &done, &err);
@@ -106,6 +110,7 @@ int main(int argc, char **argv)
 		ok = step_end(&step, &err);
 	}
 	step_drop(&step);
+	options_free(&quantized);
 	if (!ok)
 		return error_report("export", &err);
 	print_built(&a, &done);

@@ -1,5 +1,5 @@
-/* quantize: every tensor of a model once in FP8 and once as it is, into the store,
- * for all schemes to link. */
+/* quantize: every group of a model once in a number format and once as it is, into the
+ * store, for all schemes to link. */
 #include "lib/artifact/publish.h"
 #include "lib/quant/variants.h"
 #include "tools/arguments.h"
@@ -20,8 +20,10 @@ static bool quantize(const struct variant_job *job, const char *out, error *err)
 int main(int argc, char **argv)
 {
 	struct format_arguments format;
+	const char *profile_text = "universal";
+	enum profile profile = PROFILE_UNIVERSAL;
 	const char *model = NULL, *tree = NULL, *out = NULL;
-	struct option options[FORMAT_OPTIONS + 4] = { 0 };
+	struct option options[FORMAT_OPTIONS + 5] = { 0 };
 	const struct command command = {
 		.tool = "quantize",
 		.purpose = "Quantises every group of a model into the store, once for all schemes.",
@@ -38,13 +40,22 @@ int main(int argc, char **argv)
 	options[FORMAT_OPTIONS + 2] = (struct option){
 		"out", OPTION_TEXT, &out, "FILE", "where the list of pieces goes", true
 	};
+	options[FORMAT_OPTIONS + 3] = (struct option){
+		"profile", OPTION_TEXT, &profile_text, "NAME",
+		"whose tensors to make, universal or modelopt (default universal)", false
+	};
 	enum parse_outcome parsed = parse_options(&command, argc, argv, NULL, &err);
 	if (parsed == PARSE_HELP)
 		return EXIT_OK;
 	bool ok = parsed == PARSE_OK && format_check(&format, &err);
+	if (ok && (!profile_from_name(profile_text, &profile) || !profile_is_quantised(profile)))
+		ok = fail(&err, EXIT_USAGE, "--profile: expected universal or modelopt, found "
+		          "\"%s\"", profile_text);
 	if (ok) {
 		const struct variant_job job = { .model = model, .tree = tree, .target = out,
+			.format_name = format.name, .format = format.format, .profile = profile,
 			.numerics = format.numerics, .shared_scales = !format.scale_per_member,
+			.skip_bad_shapes = format.skip_bad_shapes,
 			.include = format.include.values, .include_count = format.include.count,
 			.exclude = format.exclude.values, .exclude_count = format.exclude.count };
 		ok = quantize(&job, out, &err);

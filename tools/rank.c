@@ -1,4 +1,5 @@
-/* rank: the parts of a scoring, one or more formats -> the baseline's manifest, state and tables. */
+/* rank: the parts of a scoring, one or more formats -> the baseline's manifest, state and
+ * tables. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,18 +11,20 @@
 
 struct arguments {
 	struct baseline_facts facts;
-	const char *model, *amax, *out, *baseline, *import, *bits, *tree;
+	const char *model, *amax, *out, *baseline, *import, *tree;
+	const char *element, *granularity; /* of what is imported */
 	bool scale_per_member;
 	struct step step;
 	struct option_list parts;
 };
 
-enum { OPTIONS = 15 };
+enum { OPTIONS = 16 };
 
 static void describe(struct arguments *a, struct option *options)
 {
 	struct baseline_facts *f = &a->facts;
-	*a = (struct arguments){ .facts.numerics = "quern", .bits = "8" };
+	*a = (struct arguments){ .facts.numerics = "quern",
+		.element = "fp8_e4m3", .granularity = "tensor" };
 	const struct option table[OPTIONS] = {
 		{ "model", OPTION_TEXT, &a->model, "DIR", "checkpoint folder", true },
 		{ "amax", OPTION_TEXT, &a->amax, "FILE", "amax.json of the calibration", true },
@@ -35,8 +38,10 @@ static void describe(struct arguments *a, struct option *options)
 		{ "import", OPTION_TEXT, &a->import, "FILE",
 		  "rank what this quant manifest has, quern's or ModelOpt's, instead of parts",
 		  false },
-		{ "import-bits", OPTION_TEXT, &a->bits, "B",
-		  "bits a weight that its candidates must have (default 8)", false },
+		{ "import-element", OPTION_TEXT, &a->element, "NAME",
+		  "element of its candidates (default fp8_e4m3)", false },
+		{ "import-granularity", OPTION_TEXT, &a->granularity, "NAME",
+		  "what shares a scale in them (default tensor)", false },
 		{ "numerics", OPTION_TEXT, &f->numerics, "NAME", "quern or modelopt (default quern)",
 		  false },
 		{ "scale-per-member", OPTION_FLAG, &a->scale_per_member, NULL,
@@ -89,8 +94,10 @@ static bool begin_step(struct arguments *a, error *err)
 	key_add(key, "prompt", f->prompt);
 	key_add(key, "model_stand_in", f->model_stand_in ? "yes" : "no");
 	key_add(key, "data_stand_in", f->data_stand_in ? "yes" : "no");
-	if (a->import)
-		key_add(key, "import_bits", a->bits);
+	if (a->import) {
+		key_add(key, "import_element", a->element);
+		key_add(key, "import_granularity", a->granularity);
+	}
 	return step_input(&a->step, "config.json", config, err) &&
 	       step_input(&a->step, "amax", a->amax, err) &&
 	       (!a->import || step_input(&a->step, "import", a->import, err)) &&
@@ -104,14 +111,13 @@ static bool make_ranking(const struct arguments *a, struct ranking *r,
 	if (!a->import)
 		return ranking_read(r, &a->facts, linears, groups, amax, a->parts.values,
 		                    a->parts.count, err);
-	char *end;
-	double bits = strtod(a->bits, &end);
+	const struct format *format = format_find(a->element, a->granularity);
 	if (a->parts.count > 0)
 		return fail(err, EXIT_USAGE, "expected either parts or --import");
-	if (end == a->bits || *end || !(bits > 0 && bits < 16))
-		return fail(err, EXIT_USAGE, "--import-bits: expected a number above 0, below 16, "
-		            "found \"%s\"", a->bits);
-	return ranking_import(r, &a->facts, linears, groups, amax, a->import, bits, err);
+	if (!format)
+		return fail(err, EXIT_USAGE, "--import-element, --import-granularity: no format "
+		            "\"%s\", \"%s\"", a->element, a->granularity);
+	return ranking_import(r, &a->facts, linears, groups, amax, a->import, format, err);
 }
 
 static bool rank(struct arguments *a, error *err)

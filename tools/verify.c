@@ -21,12 +21,12 @@ static bool write_report(const char *out, const struct verified *v, error *err)
 	tree_number(&tree, tree.root, "files", v->files);
 	tree_number(&tree, tree.root, "bytes", (double)v->bytes);
 	tree_number(&tree, tree.root, "tensors", v->tensors);
-	tree_number(&tree, tree.root, "fp8_linears", v->fp8_linears);
+	tree_number(&tree, tree.root, "quantized_linears", v->quantised_linears);
 	tree_number(&tree, tree.root, "kv_cache_scales", v->cache_scales);
 	tree_number(&tree, tree.root, "groups_selected", v->groups_selected);
 	tree_number(&tree, tree.root, "groups_total", v->groups_total);
 	tree_number(&tree, tree.root, "delivered_bits", v->bits);
-	cJSON *lost = tree_object(&tree, tree.root, "fp8_linears_lost");
+	cJSON *lost = tree_object(&tree, tree.root, "quantized_linears_lost");
 	for (int c = 0; c < CONSUMER_COUNT; c++)
 		if (v->lost[c] >= 0)
 			tree_number(&tree, lost, consumer_name((enum consumer)c), v->lost[c]);

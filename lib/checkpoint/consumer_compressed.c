@@ -213,3 +213,29 @@ bool match_ignores(const struct entry_list *list, enum program program,
 		return fail_memory(err, "asking a regular expression", strlen(built->name));
 	return found == 0 || found == built->shard_count || fail_split(built, err);
 }
+
+/* vLLM and SGLang: compressed_tensors/utils.py, find_matched_target: the name, then all
+ * shards, whatever groups these are in (here they must be in one); plain entries only as
+ * a whole. ModelOpt's quantized_layers: modelopt.py, _resolve_quant_algo of both, by
+ * the name or by the shards that are listed. */
+bool match_targets(const struct entry_list *list, enum program program,
+                   const struct built_module *built, struct entry_match *match,
+                   error *err)
+{
+	static const char *const rules[] = {
+		[PROGRAM_VLLM] = "vllm/model_executor/layers/quantization/compressed_tensors/"
+		                 "utils.py, find_matched_target",
+		[PROGRAM_SGLANG] = "sglang/srt/layers/quantization/compressed_tensors/utils.py, "
+		                   "find_matched_target",
+		[PROGRAM_TENSORRT_LLM] = "tensorrt_llm/_torch/models/modeling_utils.py, "
+		                         "apply_layerwise_quant_config",
+		[PROGRAM_TRANSFORMERS] = "compressed_tensors/utils/match.py, match_targets",
+	};
+	*match = (struct entry_match){ .rule = rules[program] };
+	if (any_entry_matches(list, program, built->name, match))
+		return true;
+	int found = 0;
+	for (int s = 0; s < built->shard_count; s++)
+		found += any_entry_matches(list, program, built->shards[s], match);
+	return found == 0 || found == built->shard_count || fail_split(built, err);
+}

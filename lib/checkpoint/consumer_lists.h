@@ -8,8 +8,40 @@
 #include "lib/base/arena.h"
 #include "lib/base/error.h"
 #include "lib/base/json.h"
+#include "lib/checkpoint/form.h"
 #include "lib/checkpoint/fused.h"
 #include "lib/checkpoint/names.h"
+
+/* ---- what the files say ---- */
+
+enum { MAX_STATED = 8 }; /* forms in one checkpoint */
+
+/* Linears in one form. */
+struct stated_group {
+	struct linear_form form; /* of ModelOpt's language: algorithm and group size alone */
+	const cJSON *targets;    /* names and patterns; NULL: all that is not ignored */
+	cJSON *owned;            /* targets, where no file has them as an array */
+};
+
+/* A config in one file. */
+struct statement {
+	const json_doc *doc;  /* NULL: there is none */
+	const cJSON *ignores; /* NULL: nothing */
+	struct stated_group groups[MAX_STATED];
+	int group_count;
+};
+
+struct statements {
+	struct statement inline_modelopt, file_modelopt, compressed;
+};
+
+/* hf_quant_config may be NULL. Texts go into memory; the rest points into the docs. To
+ * be freed after a failure too. */
+bool statements_read(struct statements *all, const json_doc *config,
+                     const json_doc *hf_quant_config, arena *memory, error *err);
+void statements_free(struct statements *all);
+
+/* ---- what a program makes of it ---- */
 
 enum program {
 	PROGRAM_VLLM, PROGRAM_SGLANG, PROGRAM_TENSORRT_LLM, PROGRAM_TRANSFORMERS
@@ -73,6 +105,12 @@ bool match_excludes(const struct entry_list *list, enum program program,
                     const struct built_module *built, struct entry_match *match,
                     error *err);
 bool match_ignores(const struct entry_list *list, enum program program,
+                   const struct built_module *built, struct entry_match *match,
+                   error *err);
+
+/* Whether the list names the module for a group of linears in one form: itself, or all
+ * shards of it. */
+bool match_targets(const struct entry_list *list, enum program program,
                    const struct built_module *built, struct entry_match *match,
                    error *err);
 

@@ -3,6 +3,7 @@
  * consumer_names.c. */
 #include "lib/checkpoint/consumers.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -33,9 +34,23 @@ static const struct {
 	                            LANGUAGE_COMPRESSED },
 };
 
+/* A form, and the linears that a consumer takes for being in it. */
+struct form_rule {
+	struct linear_form form;
+	bool everywhere; /* all that is not ignored */
+	struct entry_list targets;
+};
+
+/* What the files are to one consumer. */
+struct view {
+	bool reads;
+	struct entry_list ignores;
+	struct form_rule rules[MAX_STATED];
+	int rule_count;
+};
+
 struct consumer_rules {
-	struct entry_list lists[CONSUMER_COUNT];
-	bool reads[CONSUMER_COUNT];
+	struct view views[CONSUMER_COUNT];
 	bool inline_compressed; /* config.json speaks compressed-tensors */
 	arena memory;
 };
@@ -52,155 +67,92 @@ const char *consumer_program(enum consumer c)
 
 /* ---- Opening ---- */
 
-/* Fails unless the field is this text. */
-static bool expect_text(const json_doc *doc, const cJSON *object, const char *field,
-                        const char *expected, error *err)
-{
-	const char *found;
-	if (!json_text(doc, object, field, &found, err))
-		return false;
-	return strcmp(found, expected) == 0 ||
-	       json_fail(doc, cJSON_GetObjectItemCaseSensitive(object, field), err,
-	                 "expected \"%s\", found \"%.60s\"", expected, found);
-}
-
-/* {"num_bits": 8, "type": "float", "strategy": "tensor", "dynamic": false} */
-static bool expect_tensor_fp8(const json_doc *doc, const cJSON *group, const char *field,
-                              error *err)
-{
-	int64_t bits;
-	bool dynamic, symmetric = true;
-	const cJSON *numbers = json_object(doc, group, field, err);
-	if (!numbers || !json_integer(doc, numbers, "num_bits", 8, 8, &bits, err) ||
-	    !expect_text(doc, numbers, "type", "float", err) ||
-	    !expect_text(doc, numbers, "strategy", "tensor", err) ||
-	    !json_boolean(doc, numbers, "dynamic", &dynamic, err) ||
-	    !json_boolean_or(doc, numbers, "symmetric", &symmetric, err))
-		return false;
-	return (!dynamic && symmetric) ||
-	       json_fail(doc, numbers, err, "expected static, symmetric FP8");
-}
-
-/* One group, of all linears: then a linear is FP8 unless it is ignored. */
-static bool expect_one_group(const json_doc *doc, const cJSON *block, error *err)
-{
-	const cJSON *groups = json_object(doc, block, "config_groups", err);
-	if (!groups)
-		return false;
-	const cJSON *group = groups->child;
-	if (!cJSON_IsObject(group) || group->next)
-		return json_fail(doc, groups, err, "expected one group");
-	const cJSON *targets = json_array(doc, group, "targets", err);
-	if (!targets)
-		return false;
-	const cJSON *target = targets->child;
-	if (!cJSON_IsString(target) || target->next ||
-	    strcmp(target->valuestring, "Linear") != 0)
-		return json_fail(doc, targets, err, "expected [\"Linear\"]");
-	return expect_tensor_fp8(doc, group, "weights", err) &&
-	       expect_tensor_fp8(doc, group, "input_activations", err);
-}
-
-/* A list in one of the files. */
-struct source {
-	const json_doc *doc;
-	const cJSON *array; /* NULL: there is none */
-};
-
-static bool find_compressed(const json_doc *doc, const cJSON *block,
-                            struct source *source, error *err)
-{
-	*source = (struct source){ .doc = doc };
-	return expect_text(doc, block, "format", "float-quantized", err) &&
-	       expect_text(doc, block, "quantization_status", "compressed", err) &&
-	       expect_one_group(doc, block, err) &&
-	       (source->array = json_array(doc, block, "ignore", err));
-}
-
-/* Nested ("quantization", "exclude_modules") or flat ("ignore"). SGLang takes no
- * other spelling of "FP8". */
-static bool find_modelopt(const json_doc *doc, const cJSON *block, struct source *source,
-                          error *err)
-{
-	bool nested = cJSON_GetObjectItemCaseSensitive(block, "quantization") != NULL;
-	const cJSON *inner = nested ? json_object(doc, block, "quantization", err) : block;
-	*source = (struct source){ .doc = doc };
-	return inner && expect_text(doc, inner, "quant_algo", "FP8", err) &&
-	       (source->array = json_array(doc, inner, nested ? "exclude_modules" : "ignore",
-	                                   err));
-}
-
-/* What the two files hold, by language. */
-struct sources {
-	struct source inline_modelopt, file_modelopt, compressed;
-};
-
-static bool find_sources(struct sources *found, const json_doc *config,
-                         const json_doc *hf_quant_config, error *err)
-{
-	const char *method;
-	const cJSON *block = cJSON_GetObjectItemCaseSensitive(config->root,
-	                                                      "quantization_config");
-	*found = (struct sources){ 0 };
-	if (hf_quant_config && !find_modelopt(hf_quant_config, hf_quant_config->root,
-	                                      &found->file_modelopt, err))
-		return false;
-	if (!block)
-		return true;
-	if (!json_text(config, block, "quant_method", &method, err))
-		return false;
-	if (strcmp(method, "modelopt") == 0)
-		return find_modelopt(config, block, &found->inline_modelopt, err);
-	if (strcmp(method, "compressed-tensors") == 0)
-		return find_compressed(config, block, &found->compressed, err);
-	return json_fail(config, cJSON_GetObjectItemCaseSensitive(block, "quant_method"),
-	                 err, "expected \"modelopt\" or \"compressed-tensors\", found "
-	                 "\"%.60s\"", method);
-}
-
 /* vllm/model_executor/model_loader/weight_utils.py, get_quant_config, and SGLang's
  * function of that name: config.json's block, else hf_quant_config.json.
  * tensorrt_llm/_torch/model_config.py, from_pretrained: the other way round. */
-static const struct source *source_for(enum consumer c, const struct sources *found)
+static const struct statement *statement_for(enum consumer c, const struct statements *all)
 {
-	const struct source *file = &found->file_modelopt, *in = &found->inline_modelopt;
+	const struct statement *file = &all->file_modelopt, *in = &all->inline_modelopt;
 	if (CONSUMERS[c].language == LANGUAGE_COMPRESSED)
-		return &found->compressed;
+		return &all->compressed;
 	if (c == CONSUMER_TENSORRT_LLM)
-		return file->array ? file : in;
-	return in->array ? in : file;
+		return file->doc ? file : in;
+	return in->doc ? in : file;
+}
+
+/* vLLM: modelopt.py, LINEAR_ALGOS. SGLang: modelopt_quant.py, whose classes take "FP8"
+ * and "NVFP4"; of MIXED_PRECISION it looks the text layers up under names that the
+ * mapped list does not have, and finds nothing. TensorRT-LLM: quantization/mode.py,
+ * QuantAlgo, which has them all. */
+static bool knows(enum program program, const struct statement *s)
+{
+	static const char *const known[][4] = {
+		[PROGRAM_VLLM] = { "FP8", "NVFP4", "FP8_PER_CHANNEL_PER_TOKEN" },
+		[PROGRAM_SGLANG] = { "FP8", "NVFP4" },
+	};
+	if (program != PROGRAM_VLLM && program != PROGRAM_SGLANG)
+		return true;
+	if (program == PROGRAM_SGLANG && s->group_count > 1)
+		return false;
+	for (int g = 0; g < s->group_count; g++) {
+		int k = 0;
+		while (known[program][k] &&
+		       strcmp(known[program][k], s->groups[g].form.algorithm) != 0)
+			k++;
+		if (!known[program][k])
+			return false;
+	}
+	return true;
 }
 
 typedef bool list_reader(struct entry_list *, enum program, const json_doc *,
                          const cJSON *, arena *, error *);
 
-static bool read_lists(struct consumer_rules *rules, const struct sources *found,
-                       error *err)
+static bool read_view(struct view *view, enum consumer c, const struct statement *s,
+                      arena *memory, error *err)
 {
-	for (enum consumer c = 0; c < CONSUMER_COUNT; c++) {
-		const struct source *source = source_for(c, found);
-		list_reader *read = CONSUMERS[c].language == LANGUAGE_MODELOPT
-		                        ? read_exclude_list : read_ignore_list;
-		rules->reads[c] = source->array != NULL;
-		if (source->array && !read(&rules->lists[c], CONSUMERS[c].program, source->doc,
-		                           source->array, &rules->memory, err))
+	bool modelopt = CONSUMERS[c].language == LANGUAGE_MODELOPT;
+	enum program program = CONSUMERS[c].program;
+	list_reader *read = modelopt ? read_exclude_list : read_ignore_list;
+	view->reads = s->doc && (!modelopt || knows(program, s));
+	if (!view->reads)
+		return true;
+	if (s->ignores && !read(&view->ignores, program, s->doc, s->ignores, memory, err))
+		return false;
+	for (int g = 0; g < s->group_count; g++) {
+		const struct stated_group *group = &s->groups[g];
+		struct form_rule *rule = &view->rules[view->rule_count++];
+		rule->form = group->form;
+		rule->everywhere = group->targets == NULL;
+		if (group->targets && !read(&rule->targets, program, s->doc, group->targets,
+		                            memory, err))
 			return false;
 	}
+	return true;
+}
+
+static bool read_views(struct consumer_rules *rules, const struct statements *all,
+                       error *err)
+{
+	for (enum consumer c = 0; c < CONSUMER_COUNT; c++)
+		if (!read_view(&rules->views[c], c, statement_for(c, all), &rules->memory, err))
+			return false;
 	return true;
 }
 
 bool consumer_open(struct consumer_rules **rules, const json_doc *config,
                    const json_doc *hf_quant_config, error *err)
 {
-	struct sources found;
+	struct statements all;
 	*rules = calloc(1, sizeof **rules);
 	if (!*rules)
 		return fail_memory(err, "consumers' rules", sizeof **rules);
-	if (find_sources(&found, config, hf_quant_config, err) &&
-	    read_lists(*rules, &found, err)) {
-		(*rules)->inline_compressed = found.compressed.array != NULL;
+	bool ok = statements_read(&all, config, hf_quant_config, &(*rules)->memory, err) &&
+	          read_views(*rules, &all, err);
+	(*rules)->inline_compressed = all.compressed.doc != NULL;
+	statements_free(&all);
+	if (ok)
 		return true;
-	}
 	consumer_close(*rules);
 	*rules = NULL;
 	return false;
@@ -210,8 +162,11 @@ void consumer_close(struct consumer_rules *rules)
 {
 	if (!rules)
 		return;
-	for (enum consumer c = 0; c < CONSUMER_COUNT; c++)
-		free_list(&rules->lists[c]);
+	for (enum consumer c = 0; c < CONSUMER_COUNT; c++) {
+		free_list(&rules->views[c].ignores);
+		for (int r = 0; r < rules->views[c].rule_count; r++)
+			free_list(&rules->views[c].rules[r].targets);
+	}
 	arena_free(&rules->memory);
 	free(rules);
 }
@@ -220,13 +175,13 @@ void consumer_close(struct consumer_rules *rules)
 
 bool consumer_reads(const struct consumer_rules *rules, enum consumer c)
 {
-	return rules->reads[c];
+	return rules->views[c].reads;
 }
 
 bool consumer_chooses(const struct consumer_rules *rules, enum consumer c)
 {
-	if (!rules->reads[c] || c == CONSUMER_TENSORRT_LLM)
-		return rules->reads[c];
+	if (!consumer_reads(rules, c) || c == CONSUMER_TENSORRT_LLM)
+		return consumer_reads(rules, c);
 	return (CONSUMERS[c].language == LANGUAGE_COMPRESSED) == rules->inline_compressed;
 }
 
@@ -234,7 +189,7 @@ bool consumer_chooses(const struct consumer_rules *rules, enum consumer c)
  * QuantConfig. lm_head is a ParallelLMHead in vLLM and SGLang, of whose names "Linear"
  * is no part, and SGLang consults no class names for it at all (get_lm_head_scheme).
  * patch_embed is a convolution, or built without a quantization config. */
-bool consumer_takes_fp8(enum consumer c, const char *module)
+bool consumer_takes_codes(enum consumer c, const char *module)
 {
 	if (strcmp(module, "visual.patch_embed.proj") == 0)
 		return false;
@@ -243,7 +198,20 @@ bool consumer_takes_fp8(enum consumer c, const char *module)
 	return c != CONSUMER_TENSORRT_LLM || strncmp(module, "visual.", 7) != 0;
 }
 
-/* Where the programs decide that what consumer_takes_fp8 names is never FP8. */
+void consumer_spells(char out[64], enum consumer c, const struct linear_form *form)
+{
+	bool whole = form && form->weights.strategy &&
+	             strcmp(form->weights.strategy, "tensor") == 0;
+	if (!form)
+		snprintf(out, 64, "BF16");
+	else if (CONSUMERS[c].language == LANGUAGE_MODELOPT)
+		snprintf(out, 64, "%s", form->algorithm);
+	else
+		snprintf(out, 64, "%s%d%s%s", strcmp(form->weights.type, "int") == 0 ? "INT" : "FP",
+		         form->weights.bits, whole ? "" : " by ", whole ? "" : form->weights.strategy);
+}
+
+/* Where the programs decide that what consumer_takes_codes names is never quantised. */
 static const char *never_rule(enum consumer c, const char *module)
 {
 	static const char *const heads[] = {
@@ -264,40 +232,80 @@ static const char *never_rule(enum consumer c, const char *module)
 	return (strcmp(module, "lm_head") == 0 ? heads : patches)[CONSUMERS[c].program];
 }
 
-static bool ask(const struct consumer_rules *rules, enum consumer c,
-                const struct built_module *built, struct explanation *out, error *err)
+/* The form that the rules give a module that is not ignored; NULL for none of them. */
+static bool find_form(const struct view *view, enum program program,
+                      const struct built_module *built, const struct linear_form **form,
+                      struct entry_match *match, error *err)
 {
-	struct entry_match match;
-	enum program program = CONSUMERS[c].program;
-	bool ok = CONSUMERS[c].language == LANGUAGE_MODELOPT
-	              ? match_excludes(&rules->lists[c], program, built, &match, err)
-	              : match_ignores(&rules->lists[c], program, built, &match, err);
-	if (!ok)
-		return false;
-	out->quantised = match.entry == NULL;
-	out->entry = match.entry ? match.entry->written : NULL;
-	out->how = match.how;
-	out->rule = match.rule;
+	*form = NULL;
+	for (int r = 0; r < view->rule_count; r++) {
+		const struct form_rule *rule = &view->rules[r];
+		struct entry_match here = { 0 };
+		if (!rule->everywhere &&
+		    !match_targets(&rule->targets, program, built, &here, err))
+			return false;
+		if (!rule->everywhere && !here.entry)
+			continue;
+		if (*form)
+			return fail(err, EXIT_BAD_INPUT, "%s: %s is in two formats, by \"%s\" and "
+			            "by \"%s\"", built->consumer, built->name,
+			            match->entry->written, here.entry->written);
+		*form = &rule->form;
+		if (here.entry)
+			*match = here;
+	}
 	return true;
+}
+
+/* Ignored, or in some form. */
+static bool find_statement(const struct consumer_rules *rules, enum consumer c,
+                           const char *module, struct built_module *built,
+                           struct entry_match *match, const struct linear_form **form,
+                           error *err)
+{
+	enum program program = CONSUMERS[c].program;
+	const struct view *view = &rules->views[c];
+	bool modelopt = CONSUMERS[c].language == LANGUAGE_MODELOPT;
+	*form = NULL;
+	if (!view->reads)
+		return fail(err, EXIT_BAD_INPUT, "%s finds no quantization config it can read",
+		            CONSUMERS[c].name);
+	if (!build_module(program, modelopt, module, built, err))
+		return false;
+	built->consumer = CONSUMERS[c].name;
+	bool ok = modelopt ? match_excludes(&view->ignores, program, built, match, err)
+	                   : match_ignores(&view->ignores, program, built, match, err);
+	return ok && (match->entry || find_form(view, program, built, form, match, err));
+}
+
+bool consumer_statement(const struct consumer_rules *rules, enum profile profile,
+                        const char *module, const struct linear_form **form, error *err)
+{
+	struct built_module built;
+	struct entry_match match;
+	return find_statement(rules, profile == PROFILE_MODELOPT ? CONSUMER_TENSORRT_LLM
+	                                                         : CONSUMER_TRANSFORMERS,
+	                      module, &built, &match, form, err);
 }
 
 bool consumer_explain(const struct consumer_rules *rules, enum consumer c,
                       const char *module, struct explanation *out, error *err)
 {
 	struct built_module built;
-	bool modelopt = CONSUMERS[c].language == LANGUAGE_MODELOPT;
+	struct entry_match match;
 	*out = (struct explanation){ 0 };
-	if (!rules->reads[c])
-		return fail(err, EXIT_BAD_INPUT, "%s finds no quantization config it can read",
-		            CONSUMERS[c].name);
-	if (!build_module(CONSUMERS[c].program, modelopt, module, &built, err))
+	if (!find_statement(rules, c, module, &built, &match, &out->form, err))
 		return false;
-	built.consumer = CONSUMERS[c].name;
 	memcpy(out->built, built.name, sizeof out->built);
 	memcpy(out->shards, built.shards, sizeof out->shards);
 	out->shard_count = built.shard_count;
-	if (consumer_takes_fp8(c, module))
-		return ask(rules, c, &built, out, err);
+	if (consumer_takes_codes(c, module)) {
+		out->entry = match.entry ? match.entry->written : NULL;
+		out->how = match.how;
+		out->rule = match.rule;
+		return true;
+	}
+	out->form = NULL;
 	out->rule = never_rule(c, module);
 	return true;
 }
@@ -305,8 +313,8 @@ bool consumer_explain(const struct consumer_rules *rules, enum consumer c,
 static void add_why(text *why, enum consumer c, const char *module,
                     const struct explanation *e)
 {
-	if (!consumer_takes_fp8(c, module))
-		text_printf(why, "%s: never builds %s in FP8", CONSUMERS[c].name, e->built);
+	if (!consumer_takes_codes(c, module))
+		text_printf(why, "%s: never quantises %s", CONSUMERS[c].name, e->built);
 	else if (e->entry)
 		text_printf(why, "%s: \"%s\" %s %s", CONSUMERS[c].name, e->entry, e->how,
 		            e->built);
@@ -315,15 +323,26 @@ static void add_why(text *why, enum consumer c, const char *module,
 }
 
 bool consumer_decision(const struct consumer_rules *rules, enum consumer c,
-                       const char *module, bool *quantised, text *why, error *err)
+                       const char *module, const struct linear_form **form, text *why,
+                       error *err)
 {
 	struct explanation e;
 	if (!consumer_explain(rules, c, module, &e, err))
 		return false;
-	*quantised = e.quantised;
+	*form = e.form;
 	if (why)
 		add_why(why, c, module, &e);
 	return true;
+}
+
+bool consumer_agrees(enum consumer c, const struct linear_form *form,
+                     const struct module_decision *module)
+{
+	if (!form || !module->quantised)
+		return !form && !module->quantised;
+	return CONSUMERS[c].language == LANGUAGE_COMPRESSED
+	           ? forms_equal_compressed(form, module->form)
+	           : forms_equal_modelopt(form, module->form);
 }
 
 /* The decision was not the expected one: asks once more, for the reason. */
@@ -331,12 +350,14 @@ static bool fail_decision(const struct consumer_rules *rules, enum consumer c,
                           const struct module_decision *module, error *err)
 {
 	text why = { 0 };
-	bool quantised;
-	if (consumer_decision(rules, c, module->name, &quantised, &why, err) &&
-	    text_ok(&why, err))
+	const struct linear_form *form;
+	char expected[64], found[64];
+	if (consumer_decision(rules, c, module->name, &form, &why, err) && text_ok(&why, err)) {
+		consumer_spells(expected, c, module->quantised ? module->form : NULL);
+		consumer_spells(found, c, form);
 		fail(err, EXIT_BAD_INPUT, "%s: expected %s, found %s by the rules of %s",
-		     module->name, module->quantised ? "FP8" : "BF16",
-		     quantised ? "FP8" : "BF16", why.data);
+		     module->name, expected, found, why.data);
+	}
 	text_free(&why);
 	return false;
 }
@@ -347,12 +368,12 @@ bool consumer_check(const struct consumer_rules *rules, enum consumer c,
 {
 	*lost = 0;
 	for (int i = 0; i < count; i++) {
-		bool quantised;
-		if (!consumer_decision(rules, c, modules[i].name, &quantised, NULL, err))
+		const struct linear_form *form;
+		if (!consumer_decision(rules, c, modules[i].name, &form, NULL, err))
 			return false;
-		if (quantised == modules[i].quantised)
+		if (consumer_agrees(c, form, &modules[i]))
 			continue;
-		if (quantised || consumer_takes_fp8(c, modules[i].name))
+		if (form || consumer_takes_codes(c, modules[i].name))
 			return fail_decision(rules, c, &modules[i], err);
 		(*lost)++;
 	}

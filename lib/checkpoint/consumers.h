@@ -42,13 +42,13 @@ struct consumer_rules;
  * nothing is kept. ModelOpt's form is taken from config.json where that speaks it,
  * else from hf_quant_config.json (where vLLM and SGLang look when config.json has no
  * quantization_config); TensorRT-LLM looks at hf_quant_config.json first. Only what
- * quern writes is read, static per-tensor FP8 on Linear in one group; anything else
- * is an EXIT_BAD_INPUT that names the place. */
+ * quern writes is read; anything else is an EXIT_BAD_INPUT that names the place. */
 bool consumer_open(struct consumer_rules **rules, const json_doc *config,
                    const json_doc *hf_quant_config, error *err);
 void consumer_close(struct consumer_rules *rules); /* NULL is let pass */
 
-/* Whether the files say anything in the language of this consumer. */
+/* Whether the files say anything in the language of this consumer, and in formats that
+ * it knows by that language. */
 bool consumer_reads(const struct consumer_rules *rules, enum consumer c);
 
 /* Whether that is the language which the program takes from these files when nobody
@@ -57,7 +57,7 @@ bool consumer_chooses(const struct consumer_rules *rules, enum consumer c);
 
 /* What a consumer makes of a linear, and by what rule. Texts are the rules' own. */
 struct explanation {
-	bool quantised;
+	const struct linear_form *form; /* NULL: as it is in the base model */
 	char built[NAME_BYTES];   /* the module it builds, in its tree, fused */
 	char shards[MAX_SHARDS][NAME_BYTES]; /* [shard_count] what it looks for in the lists beside that */
 	int shard_count;
@@ -69,21 +69,34 @@ struct explanation {
 bool consumer_explain(const struct consumer_rules *rules, enum consumer c,
                       const char *module, struct explanation *out, error *err);
 
-/* Whether the consumer builds this linear (quern's name) in FP8, and, appended to
- * *why (may be NULL), which entry decided. Fails with EXIT_BAD_INPUT where the
+/* Whether that is what was decided, as far as the consumer's language tells; and what
+ * that language calls a form: "FP8", "INT8 by channel", "NVFP4", "BF16". */
+bool consumer_agrees(enum consumer c, const struct linear_form *form,
+                     const struct module_decision *module);
+void consumer_spells(char out[64], enum consumer c, const struct linear_form *form);
+
+/* In which form the consumer builds this linear (quern's name), NULL for as it is in the
+ * base model, and, appended to *why (may be NULL), which entry decided. The form lives
+ * with the rules and has what the consumer's language says. Fails with EXIT_BAD_INPUT where the
  * consumer itself would refuse to load (a partly quantised fused layer) or finds
  * nothing in its language. A tied lm_head is asked about as if it were a linear. */
 bool consumer_decision(const struct consumer_rules *rules, enum consumer c,
-                       const char *module, bool *quantised, text *why, error *err);
+                       const char *module, const struct linear_form **form, text *why,
+                       error *err);
+
+/* The same by the letter of a profile's configs, whatever anybody can take: as
+ * transformers reads the universal ones and TensorRT-LLM ModelOpt's. */
+bool consumer_statement(const struct consumer_rules *rules, enum profile profile,
+                        const char *module, const struct linear_form **form, error *err);
 
 /* False where a consumer builds a linear in BF16 whatever the files say, so that
- * FP8 codes there are lost on it: TensorRT-LLM's whole vision tower, lm_head for
+ * codes there are lost on it: TensorRT-LLM's whole vision tower, lm_head for
  * those that take "Linear" literally, and everybody's visual.patch_embed.proj. */
-bool consumer_takes_fp8(enum consumer c, const char *module);
+bool consumer_takes_codes(enum consumer c, const char *module);
 
 /* Asks about every module. Fails at the first one that the consumer would build
- * otherwise than decided, naming it and the entry; FP8 modules that it cannot take
- * at all are no mistake in the files, and only counted, in *lost. */
+ * otherwise than decided, naming it and the entry; quantised modules that it cannot
+ * take at all are no mistake in the files, and only counted, in *lost. */
 bool consumer_check(const struct consumer_rules *rules, enum consumer c,
                     const struct module_decision *modules, int count, int *lost,
                     error *err);

@@ -1,8 +1,8 @@
 /* The two quantization configs of an exported checkpoint: `quantization_config`
  * inside config.json, and hf_quant_config.json.
  *
- * Both say the same thing, which linears are static per-tensor FP8 and which are
- * BF16, in one of two languages; which file a reader looks at, and which language
+ * Both say the same thing, which linears are in which numbers and which are left
+ * alone, in one of two languages; which file a reader looks at, and which language
  * it knows, is in consumers.h. Readers disagree about names (module trees, fused
  * layers, wildcards), so each list is worded to mean the same to all of them. */
 #ifndef QUERN_CHECKPOINT_PROFILE_H
@@ -13,6 +13,7 @@
 #include "lib/base/error.h"
 #include "lib/base/json.h"
 #include "lib/base/text.h"
+#include "lib/checkpoint/form.h"
 #include "lib/checkpoint/names.h"
 #include "lib/checkpoint/safetensors.h"
 
@@ -34,8 +35,9 @@ bool profile_from_name(const char *name, enum profile *out);
 /* False of PROFILE_BF16: weights are codes with scales, and configs say so. */
 bool profile_is_quantised(enum profile p);
 
-/* Of a quantised profile, how weight_scale and input_scale are stored: BF16 [1] (transformers computes in
- * the dtype of the scales it loads) or F32 [] (what ModelOpt writes). */
+/* Of a quantised profile, how weight_scale and input_scale of FP8 are stored: BF16 [1]
+ * (transformers computes in the dtype of the scales it loads) or F32 [] (what ModelOpt
+ * writes). */
 enum dtype profile_scale_dtype(enum profile p);
 int profile_scale_rank(enum profile p); /* every side is 1 */
 
@@ -49,6 +51,7 @@ void profile_cache_scale_name(enum profile p, int layer, bool values, char out[N
 struct module_decision {
 	const char *name; /* quern's: "language_model.layers.3.self_attn.q_proj" */
 	bool quantised;
+	const struct linear_form *form; /* in what, if it is quantised; never NULL */
 };
 
 /* Both take every linear of the model in module order (the order of list_linears)
@@ -66,8 +69,11 @@ bool print_config(enum profile p, const json_doc *base_config,
                   const struct module_decision *modules, int count, bool fp8_cache,
                   text *out, error *err);
 
-/* ModelOpt's nested shape, whichever quantised profile. */
-bool print_hf_quant_config(enum profile p, const struct module_decision *modules,
-                           int count, bool fp8_cache, text *out, error *err);
+/* ModelOpt's nested shape. A folder whose tensors are not those that this language means
+ * has no such file: a universal one in most formats, and the BF16 twin. */
+bool profile_has_hf_quant_config(enum profile p, const struct module_decision *modules,
+                                 int count);
+bool print_hf_quant_config(const struct module_decision *modules, int count,
+                           bool fp8_cache, text *out, error *err);
 
 #endif

@@ -76,7 +76,7 @@ static void describe_scheme(text *out, const struct scheme *s)
 		text_printf(out, ", %g of %s", rule->budget, rule->costs);
 	if (s->kv_cache)
 		text_printf(out, ", cache in %s", s->kv_cache->name);
-	text_puts(out, baseline_exportable(b) ? "\n" : " (slice only)\n");
+	text_puts(out, "\n");
 }
 
 static void emit_help(text *out, const struct catalog *c)

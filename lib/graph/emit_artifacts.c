@@ -82,10 +82,15 @@ static void add_format(text *out, const struct catalog_format *f)
 	add_globs(out, name, &f->exclude);
 }
 
-static void add_formats(text *out, const struct catalog_baseline *b)
+static void add_numerics(text *out, const struct catalog_baseline *b)
 {
 	add_parameter(out, "numerics", b->numerics);
 	add_parameter(out, "scales", b->shared_scales ? "group" : "member");
+}
+
+static void add_formats(text *out, const struct catalog_baseline *b)
+{
+	add_numerics(out, b);
 	for (int f = 0; f < b->format_count; f++)
 		add_format(out, b->formats[f]);
 }
@@ -143,6 +148,33 @@ static void add_ranking(text *out, const struct planned_baseline *p, int parts)
 	add_output(out, b, "", "per-layer-sensitivity.json");
 }
 
+/* "pieces", or of several formats "pieces.NAME". */
+static void name_pieces_of(char name[PATH_BYTES], const struct catalog_baseline *b,
+                           int format)
+{
+	bool several = b->format_count > 1;
+	snprintf(name, PATH_BYTES, "pieces%s%s", several ? "." : "",
+	         several ? b->formats[format]->name : "");
+}
+
+/* Of the baseline's own profile. */
+static void add_pieces(text *out, const struct catalog_baseline *b, int format)
+{
+	char name[PATH_BYTES], path[PATH_BYTES];
+	enum profile p = PROFILE_UNIVERSAL;
+	profile_from_name(b->profile, &p);
+	name_pieces_of(name, b, format);
+	name_pieces(path, b, format, p, ".");
+	add_artifact(out, "work", b->model->name, b->name, name);
+	add_tools(out, "quantize", NULL);
+	add_numerics(out, b);
+	add_format(out, b->formats[format]);
+	if (!b->formats[format]->format->form.bilingual)
+		add_parameter(out, "profile", p == PROFILE_MODELOPT ? "modelopt" : "universal");
+	add_stamp(out, b->model->name, "weights");
+	text_printf(out, "output\t%s\n", path + strlen("./"));
+}
+
 static void add_baseline(text *out, const struct planned_baseline *p, int64_t workers)
 {
 	const struct catalog_baseline *b = p->catalog;
@@ -152,13 +184,8 @@ static void add_baseline(text *out, const struct planned_baseline *p, int64_t wo
 	add_output(out, b, "", "amax.json");
 	add_parts(out, b, "calibrate", count_parts(p->calib_samples, b->calibration, workers));
 	add_ranking(out, p, count_parts(p->score_samples, b->calibration, workers));
-	if (!baseline_exportable(b))
-		return;
-	add_artifact(out, "work", b->model->name, b->name, "pieces");
-	add_tools(out, "quantize", NULL);
-	add_formats(out, b);
-	add_stamp(out, b->model->name, "weights");
-	add_output(out, b, "", "quantize.json");
+	for (int f = 0; f < b->format_count; f++)
+		add_pieces(out, b, f);
 }
 
 /* Files that a rule names are stamps: their content decides, not where they lie. */
@@ -219,7 +246,11 @@ static void add_checkpoint(text *out, const struct scheme *s)
 	add_from(out, model, s->name, "slice");
 	add_from(out, model, b->name, "ranking");
 	add_from(out, model, b->name, "amax");
-	add_from(out, model, b->name, "pieces");
+	for (int f = 0; f < b->format_count; f++) {
+		char pieces[PATH_BYTES];
+		name_pieces_of(pieces, b, f);
+		add_from(out, model, b->name, pieces);
+	}
 	text_printf(out, "list\tmodels/%s/quantized/%s\tmodels/%s/quantized/%s/"
 	            "layer-sensitivity/%s_files.json\n", model, s->name, model, s->name, file);
 }
@@ -240,8 +271,7 @@ static void add_diversity(text *out, const struct catalog *c, const struct catal
 {
 	bool begun = false;
 	for (int i = 0; i < c->scheme_count; i++) {
-		if (c->schemes[i].baseline->model != m ||
-		    !baseline_exportable(c->schemes[i].baseline))
+		if (c->schemes[i].baseline->model != m)
 			continue;
 		if (!begun) {
 			add_artifact(out, "published", m->name, "all", "diversity");
@@ -261,8 +291,6 @@ bool emit_artifacts(text *out, const struct plan *plan, int64_t workers, error *
 		add_baseline(out, &plan->baselines[i], workers);
 	for (int i = 0; i < c->scheme_count; i++) {
 		add_slice(out, &c->schemes[i]);
-		if (!baseline_exportable(c->schemes[i].baseline))
-			continue;
 		add_checkpoint(out, &c->schemes[i]);
 		add_siblings(out, c, &c->schemes[i], true);
 	}

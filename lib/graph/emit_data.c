@@ -223,7 +223,8 @@ static void emit_rank(struct emitted *e, text *out, const char *folder,
 	            stamps->weights);
 	if (b->import) {
 		add_option(out, "import", b->import);
-		text_printf(out, " --import-bits %g", b->formats[0]->format->bits);
+		add_option(out, "import-element", b->formats[0]->element);
+		add_option(out, "import-granularity", b->formats[0]->granularity);
 	} else {
 		add_score_parts(out, folder, b, parts);
 	}
@@ -235,20 +236,54 @@ static void emit_rank(struct emitted *e, text *out, const char *folder,
 	e->edges++;
 }
 
-static void emit_quantize(struct emitted *e, text *out, const char *folder,
-                          const struct catalog_baseline *b,
-                          const struct stamp_names *stamps, const char *tree)
+/* "quantize.json"; with the format's name in it where there are several, and for
+ * ModelOpt's tensors where they are others. */
+static void name_pieces_file(char name[PATH_BYTES], const struct catalog_baseline *b,
+                             int format, enum profile p)
 {
-	char stamp[PATH_BYTES], pieces[PATH_BYTES];
-	snprintf(stamp, sizeof stamp, "%.*s/stamps/pieces/%s", PATH_BYTES / 4, tree, b->name);
-	snprintf(pieces, sizeof pieces, "%.*s/quantize.json", PATH_BYTES / 2, folder);
+	bool several = b->format_count > 1;
+	bool own = p == PROFILE_MODELOPT && !b->formats[format]->format->form.bilingual;
+	snprintf(name, PATH_BYTES, "quantize%s%s%s.json", several ? "." : "",
+	         several ? b->formats[format]->name : "", own ? ".modelopt" : "");
+}
+
+void name_pieces(char path[PATH_BYTES], const struct catalog_baseline *b, int format,
+                 enum profile p, const char *tree)
+{
+	char folder[PATH_BYTES], name[PATH_BYTES];
+	baseline_folder(folder, b, tree);
+	name_pieces_file(name, b, format, p);
+	snprintf(path, PATH_BYTES, "%.3000s/%.900s", folder, name);
+}
+
+static void emit_quantize(struct emitted *e, text *out, const struct catalog_baseline *b,
+                          int format, enum profile p, const struct stamp_names *stamps,
+                          const char *tree)
+{
+	char stamp[PATH_BYTES], pieces[PATH_BYTES], name[PATH_BYTES];
+	name_pieces(pieces, b, format, p, tree);
+	name_pieces_file(name, b, format, p);
+	snprintf(stamp, sizeof stamp, "%.2000s/stamps/pieces/%.900s.%.900s", tree, b->name,
+	         name);
 	add_scan(e, "pieces", stamp, pieces, "");
 	text_printf(out, "build %s: quantize | %s %s" TOOL("quantize") RUNS("quantize")
 	            "\n  model = ", pieces, stamps->weights, stamp);
 	add_word(out, b->model->path);
 	text_puts(out, "\n");
-	add_format_arguments(out, b, b->formats[0]);
+	add_format_arguments(out, b, b->formats[format]);
+	text_printf(out, "  profile = %s\n", profile_name(p));
 	e->edges++;
+}
+
+/* The tensors of the universal profile, and ModelOpt's where they are others. */
+static void emit_quantizes(struct emitted *e, text *out, const struct catalog_baseline *b,
+                           const struct stamp_names *stamps, const char *tree)
+{
+	for (int f = 0; f < b->format_count; f++) {
+		emit_quantize(e, out, b, f, PROFILE_UNIVERSAL, stamps, tree);
+		if (!b->formats[f]->format->form.bilingual)
+			emit_quantize(e, out, b, f, PROFILE_MODELOPT, stamps, tree);
+	}
 }
 
 /* Budgets against scores; only built when asked for. */
@@ -286,10 +321,6 @@ static void emit_defaults(text *out, const struct catalog *c, const char *tree)
 		if (has_checkpoints(c, &c->models[m]))
 			text_printf(out, " $\n  %s/models/%s/quantized/scheme-diversity.json", tree,
 			            c->models[m].name);
-	for (int i = 0; i < c->scheme_count; i++)
-		if (!baseline_exportable(c->schemes[i].baseline))
-			text_printf(out, " $\n  %s/work/%s/schemes/%s/slice.json", tree,
-			            c->schemes[i].baseline->model->name, c->schemes[i].name);
 	text_puts(out, " || $o/bin/generate\ndefault all\n");
 }
 
@@ -343,13 +374,10 @@ static void add_everything(text *out, const struct catalog *c, const char *tree)
 		char folder[PATH_BYTES];
 		baseline_folder(folder, b, tree);
 		text_printf(out, " $\n  %s/%s_quant_manifest.json", folder, b->file_name);
-		if (baseline_exportable(b))
-			text_printf(out, " $\n  %s/quantize.json", folder);
 	}
 	for (int i = 0; i < c->scheme_count; i++)
-		text_printf(out, " $\n  %s/work/%s/schemes/%s/%s.json", tree,
-		            c->schemes[i].baseline->model->name, c->schemes[i].name,
-		            baseline_exportable(c->schemes[i].baseline) ? "verify" : "slice");
+		text_printf(out, " $\n  %s/work/%s/schemes/%s/verify.json", tree,
+		            c->schemes[i].baseline->model->name, c->schemes[i].name);
 }
 
 /* Edges for a person: what there is, and how it stands. None is built unless named. */
@@ -422,8 +450,7 @@ bool emit_data(struct emitted *e, text *edges, const struct plan *plan,
 			emit_score(e, edges, folder, p, p->catalog->formats[f], &names, score);
 		emit_rank(e, edges, folder, p->catalog, &names, score, settings->out);
 		emit_pareto(e, edges, folder, p->catalog);
-		if (baseline_exportable(p->catalog))
-			emit_quantize(e, edges, folder, p->catalog, &names, settings->out);
+		emit_quantizes(e, edges, p->catalog, &names, settings->out);
 	}
 	emit_schemes(e, edges, plan, settings->out);
 	emit_defaults(edges, c, settings->out);

@@ -57,6 +57,11 @@ void name_stamps(struct stamp_names *names, const struct catalog_baseline *b,
 /* out/work/MODEL/BASELINE */
 void baseline_folder(char *folder, const struct catalog_baseline *b, const char *out);
 
+/* What quantize writes of one of a baseline's formats, of the tensors that a profile's
+ * checkpoints are made of. */
+void name_pieces(char path[PATH_BYTES], const struct catalog_baseline *b, int format,
+                 enum profile p, const char *tree);
+
 /* What the manifests of a scheme are called. */
 const char *scheme_file_name(const struct scheme *s);
 

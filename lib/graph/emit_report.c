@@ -227,7 +227,7 @@ static void add_artifacts(text *out, const struct plan *plan,
 			continue;
 		text_printf(out, " $\n  %s/work/%s/schemes/%s/slice.json", tree, model->name,
 		            s->name);
-		if (!baseline_exportable(s->baseline))
+		if (!baseline_evaluated(s->baseline))
 			continue;
 		text_printf(out, " %s/work/%s/schemes/%s/verify.json", tree, model->name, s->name);
 		add_checkpoint(out, s, tree);
@@ -283,7 +283,7 @@ static void emit_sweeps(text *out, const struct catalog *c, const char *tree)
 static bool is_asked(const struct scheme *s, const struct catalog_model *model)
 {
 	double percent = s->rule.percent;
-	return s->family && s->baseline->model == model && baseline_exportable(s->baseline) &&
+	return s->family && s->baseline->model == model && baseline_evaluated(s->baseline) &&
 	       (percent == 10 || percent == 50 || percent == 100);
 }
 

@@ -89,15 +89,30 @@ void name_checkpoint(struct checkpoint_names *n, const struct scheme *s, enum pr
 	         s->name, own ? "" : ".", own ? "" : profile_name(p));
 }
 
+/* The pieces of every format of the baseline. */
+static void add_pieces(text *out, const struct catalog_baseline *b, enum profile p,
+                       const char *option, const char *tree)
+{
+	for (int f = 0; f < b->format_count; f++) {
+		char path[PATH_BYTES];
+		name_pieces(path, b, f, p, tree);
+		text_printf(out, " %s%s", option, path);
+	}
+}
+
 /* What all exports of a baseline are told, once: it is most of their text. */
 static void emit_common(text *out, const struct catalog_baseline *b, const char *tree)
 {
 	char folder[PATH_BYTES];
 	baseline_folder(folder, b, tree);
 	text_printf(out, "from.%s = --baseline %s/%s_quant_manifest.json --amax %s/amax.json "
-	            "--quantized %s/quantize.json --numerics %s --layout %s", b->name, folder,
-	            b->file_name, folder, folder, b->numerics, b->layout);
+	            "--numerics %s --layout %s", b->name, folder, b->file_name, folder, b->numerics,
+	            b->layout);
 	add_option(out, "model", b->model->path);
+	for (enum profile p = PROFILE_UNIVERSAL; p <= PROFILE_MODELOPT; p++) {
+		text_printf(out, "\npieces.%s.%s =", b->name, profile_name(p));
+		add_pieces(out, b, p, "--quantized ", tree);
+	}
 	text_puts(out, "\n");
 }
 
@@ -114,14 +129,17 @@ static void emit_export(struct emitted *e, text *out, const struct scheme *s,
 	snprintf(published, sizeof published, "%s/stamps/published/%s", tree, names.target);
 	add_scan(e, "published", published, names.folder, scheme_file_name(s));
 	text_printf(out, "build %s: export | %s/work/%s/schemes/%s/slice.json "
-	            "%s/quantize.json %s/amax.json %s/%s_quant_manifest.json %s %s"
-	            TOOL("export") RUNS("export") " |@ %s\n", names.list, tree, b->model->name,
-	            s->name, baseline, baseline, baseline, b->file_name, stamps.texts,
-	            published, names.verified);
+	            "%s/amax.json %s/%s_quant_manifest.json %s %s", names.list, tree,
+	            b->model->name, s->name, baseline, baseline, b->file_name, stamps.texts,
+	            published);
+	add_pieces(out, b, p, "", tree);
+	text_printf(out, TOOL("export") RUNS("export") " |@ %s\n", names.verified);
 	text_printf(out, "  slice = %s/work/%s/schemes/%s\n  scheme = %s\n  file_name = %s\n"
-	            "  profile = %s\n  folder = %s\n  target = %s\n  from = ${from.%s}\n", tree,
+	            "  profile = %s\n  folder = %s\n  target = %s\n  from = ${from.%s}\n"
+	            "  quantized = ${pieces.%s.%s}\n", tree,
 	            b->model->name, s->name, s->name, scheme_file_name(s), profile_name(p),
-	            names.folder, names.target, b->name);
+	            names.folder, names.target, b->name, b->name,
+	            p == PROFILE_MODELOPT ? "modelopt" : "universal");
 	text_printf(out, "build %s: verify | %s %s" TOOL("verify") RUNS("verify")
 	            "\n  folder = %s\n  scheme = %s\n  model = ", names.verified, names.list,
 	            stamps.weights, names.folder, names.target);
@@ -138,9 +156,7 @@ static void emit_scheme(struct emitted *e, text *out, const struct catalog *c,
 	snprintf(work, sizeof work, "%s/work/%s/schemes/%s", tree, s->baseline->model->name,
 	         s->name);
 	emit_slice(e, out, s, baseline, work, tree);
-	if (!baseline_exportable(s->baseline))
-		text_printf(out, "build %s: phony %s/slice.json\n", s->name, work);
-	for (enum profile p = 0; baseline_exportable(s->baseline) && p < PROFILE_COUNT; p++)
+	for (enum profile p = 0; p < PROFILE_COUNT; p++)
 		if (comes_in(c, s, p))
 			emit_export(e, out, s, p, tree);
 }
@@ -150,8 +166,7 @@ static void emit_scheme(struct emitted *e, text *out, const struct catalog *c,
 bool has_checkpoints(const struct catalog *c, const struct catalog_model *model)
 {
 	for (int i = 0; i < c->scheme_count; i++)
-		if (c->schemes[i].baseline->model == model &&
-		    baseline_exportable(c->schemes[i].baseline))
+		if (c->schemes[i].baseline->model == model)
 			return true;
 	return false;
 }
@@ -165,8 +180,7 @@ static void emit_diversity(struct emitted *e, text *out, const struct plan *plan
 		const char *model = c->models[m].name;
 		text inputs = { 0 };
 		for (int i = 0; i < c->scheme_count; i++)
-			if (c->schemes[i].baseline->model == &c->models[m] &&
-			    baseline_exportable(c->schemes[i].baseline))
+			if (c->schemes[i].baseline->model == &c->models[m])
 				text_printf(&inputs, " $\n  %s/models/%s/quantized/%s/layer-sensitivity/"
 				            "%s_files.json", tree, model, c->schemes[i].name,
 				            scheme_file_name(&c->schemes[i]));
@@ -187,8 +201,7 @@ void emit_schemes(struct emitted *e, text *out, const struct plan *plan, const c
 {
 	const struct catalog *c = plan->catalog;
 	for (int i = 0; i < c->baseline_count; i++)
-		if (baseline_exportable(&c->baselines[i]))
-			emit_common(out, &c->baselines[i], tree);
+		emit_common(out, &c->baselines[i], tree);
 	for (int i = 0; i < c->scheme_count; i++)
 		emit_scheme(e, out, c, &c->schemes[i], tree);
 	for (int i = 0; i < c->unlisted_count; i++)

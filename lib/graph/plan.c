@@ -229,11 +229,6 @@ static void print_baseline(const struct planned_baseline *p)
 	for (int f = 1; f < b->format_count; f++)
 		printf(" or %s", b->formats[f]->name);
 	printf("\n");
-	if (!baseline_exportable(b)) {
-		printf("    note       scored, ranked and sliced only: no checkpoint is written in "
-		       "%s\n", b->format_count > 1 ? "several formats" : "this format");
-		return;
-	}
 	printf("    to write   %.1f MB once, then links\n",
 	       (double)(p->quantised_bytes + p->model_bytes) / 1e6);
 	if (p->misaligned)

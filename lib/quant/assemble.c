@@ -5,6 +5,7 @@
  * starts from. */
 #include "lib/quant/assemble.h"
 
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,29 @@
 #include "lib/quant/model_card.h"
 
 enum { MAX_TEXT_BYTES = 256 << 20 };
+
+/* Tensors are those of one language; what both share fits either. */
+static bool fits_profile(const struct variant_set *set, enum profile p)
+{
+	return set->format->form.bilingual ||
+	       (set->profile == PROFILE_MODELOPT) == (p == PROFILE_MODELOPT);
+}
+
+static bool read_sets(struct builder *b, error *err)
+{
+	const struct assembly *a = b->a;
+	b->sets = arena_alloc(&b->memory, (size_t)a->quantized_count, sizeof *b->sets, err);
+	for (int i = 0; b->sets && i < a->quantized_count; i++) {
+		if (!variants_read(&b->sets[i], a->quantized[i], err))
+			return false;
+		b->set_count++;
+		if (!fits_profile(&b->sets[i], a->profile))
+			return fail(err, EXIT_BAD_INPUT, "%s: expected pieces for the %s profile, found "
+			            "those for %s", a->quantized[i], profile_name(a->profile),
+			            profile_name(b->sets[i].profile));
+	}
+	return b->sets != NULL;
+}
 
 static bool load_inputs(struct builder *b, error *err)
 {
@@ -27,7 +51,7 @@ static bool load_inputs(struct builder *b, error *err)
 	       baseline_read(&b->baseline, a->baseline, err) &&
 	       join_path(path, sizeof path, a->slice, "slice.json", err) &&
 	       coverage_read(&b->coverage, &b->baseline, path, err) &&
-	       variants_read(&b->variants, a->quantized, err) &&
+	       read_sets(b, err) &&
 	       amax_read(&b->amax, a->amax, b->linears, b->linear_count, err) &&
 	       join_path(path, sizeof path, a->model, "config.json", err) &&
 	       json_load(&b->base_config, path, MAX_TEXT_BYTES, err);
@@ -106,9 +130,8 @@ static bool write_configs(struct builder *b, error *err)
 	bool ok = print_config(b->a->profile, &b->base_config, b->decisions, b->linear_count,
 	                       fp8_cache, &config, err) &&
 	          add_text(b, "config.json", &config, err);
-	if (ok && profile_is_quantised(b->a->profile))
-		ok = print_hf_quant_config(b->a->profile, b->decisions, b->linear_count, fp8_cache,
-		                           &quant, err) &&
+	if (ok && profile_has_hf_quant_config(b->a->profile, b->decisions, b->linear_count))
+		ok = print_hf_quant_config(b->decisions, b->linear_count, fp8_cache, &quant, err) &&
 		     add_text(b, "hf_quant_config.json", &quant, err);
 	text_free(&config);
 	text_free(&quant);
@@ -170,10 +193,42 @@ static bool add_manifests(struct builder *b, error *err)
 	                       "per-layer-sensitivity.json", err);
 }
 
+/* An element as people write it: "FP8" of "fp8_e4m3". */
+static void spell_element(const struct format *f, char *out, size_t size)
+{
+	size_t length = 0;
+	for (; length + 1 < size && f->element[length] && f->element[length] != '_'; length++)
+		out[length] = (char)toupper((unsigned char)f->element[length]);
+	out[length] = '\0';
+}
+
+/* "FP8", "FP8 and NVFP4", "FP8, INT8 and INT4": what the baseline's formats are made of. */
+static void name_elements(const struct builder *b, char *out, size_t size)
+{
+	char names[MAX_FORMATS][16];
+	int count = 0;
+	for (int i = 0; i < b->set_count && count < MAX_FORMATS; i++) {
+		int known = 0;
+		spell_element(b->sets[i].format, names[count], sizeof names[count]);
+		while (known < count && strcmp(names[known], names[count]) != 0)
+			known++;
+		count += known == count;
+	}
+	size_t used = 0;
+	out[0] = '\0';
+	for (int i = 0; i < count && used < size; i++)
+		used += (size_t)snprintf(out + used, size - used, "%s%s",
+		                         i == 0 ? "" : i == count - 1 ? " and " : ", ", names[i]);
+}
+
 static bool write_card(struct builder *b, error *err)
 {
 	text card = { 0 };
-	const struct card_facts facts = { .scheme = b->a->scheme,
+	char elements[64];
+	name_elements(b, elements, sizeof elements);
+	const struct card_facts facts = { .scheme = b->a->scheme, .elements = elements,
+		.bilingual = profile_has_hf_quant_config(PROFILE_UNIVERSAL, b->decisions,
+		                                         b->linear_count),
 		.profile = b->a->profile, .baseline = &b->baseline,
 		.coverage = &b->coverage, .model = b->a->model };
 	bool ok = print_model_card(&facts, &card, err) && add_text(b, "README.md", &card, err);
@@ -198,8 +253,9 @@ static bool fill_draft(struct builder *b, error *err)
 	b->index = tree_new();
 	tree_object(&b->index, b->index.root, "metadata");
 	b->weight_map = tree_object(&b->index, b->index.root, "weight_map");
-	return choose_weights(b, err) && lay_out_weights(b, err) && write_index(b, err) && write_configs(b, err) &&
-	       add_texts(b, err) && add_manifests(b, err) && write_card(b, err) &&
+	return choose_weights(b, err) && lay_out_weights(b, err) && write_index(b, err) &&
+	       write_configs(b, err) && add_texts(b, err) && add_manifests(b, err) &&
+	       write_card(b, err) &&
 	       write_file_list(b, err);
 }
 
@@ -211,7 +267,8 @@ static void free_builder(struct builder *b)
 	text_free(&b->scale_bytes);
 	json_free(&b->base_config);
 	amax_free(&b->amax);
-	variants_free(&b->variants);
+	for (int i = 0; i < b->set_count; i++)
+		variants_free(&b->sets[i]);
 	coverage_free(&b->coverage);
 	baseline_free(&b->baseline);
 	arena_free(&b->memory);
@@ -232,6 +289,7 @@ bool assemble_checkpoint(const struct assembly *a, struct assembled *done, error
 			.total = b.coverage.total, .delivered_bits = b.coverage.delivered_bits,
 			.stand_in = cJSON_IsTrue(stand_in),
 			.written = b.written };
+		name_elements(&b, done->elements, sizeof done->elements);
 	}
 	free_builder(&b);
 	return ok;

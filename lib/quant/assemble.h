@@ -26,7 +26,9 @@ struct assembly {
 	const char *file_name; /* what its manifests are called */
 	const char *baseline;  /* quant manifest of the baseline it is cut from */
 	const char *slice;     /* folder with slice.json and manifest.json */
-	const char *amax, *quantized;
+	const char *amax;
+	const char *const *quantized; /* what quantize wrote, one a format */
+	int quantized_count;
 	const char *out; /* the folder to publish */
 	enum profile profile;
 	enum numerics numerics;
@@ -37,6 +39,7 @@ struct assembly {
 /* What was published, for a line to a person. */
 struct assembled {
 	int selected, total; /* groups */
+	char elements[64];   /* of the formats they are in: "FP8", "FP8 and NVFP4" */
 	double delivered_bits;
 	uint64_t written; /* bytes that were not linked */
 	bool stand_in;

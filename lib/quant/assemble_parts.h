@@ -21,7 +21,8 @@ struct builder {
 	struct store store;
 	struct baseline baseline;
 	struct coverage coverage;
-	struct variant_set variants;
+	struct variant_set *sets; /* [set_count], one a format */
+	int set_count;
 	struct amax_table amax;
 	struct model_config config;
 	struct linear_shape *linears;
@@ -34,7 +35,7 @@ struct builder {
 	cJSON *weight_map;
 	double total_bytes; /* of tensors */
 	uint64_t written;
-	struct piece *pieces; /* [variants.count + 1] */
+	struct piece *pieces; /* [sets[0].count + 1] */
 	int piece_count;
 	struct tensor *scales; /* at most two a linear and two a layer; data in scale_bytes */
 	size_t scale_count;

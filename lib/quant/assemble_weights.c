@@ -6,6 +6,7 @@
 
 #include "lib/model/caches.h"
 #include "lib/model/linears.h"
+#include "lib/quant/packed.h"
 #include "lib/quant/twin.h"
 
 /* ---- scales ---- */
@@ -30,21 +31,24 @@ static bool add_scale_bytes(struct builder *b, const struct tensor *t, float sca
 }
 
 /* name NULL: memory is out. */
-static bool add_scale(struct builder *b, const char *name, float scale, error *err)
+static bool add_scale(struct builder *b, const char *name, enum dtype dtype, int rank,
+                      float scale, error *err)
 {
 	struct tensor *t = &b->scales[b->scale_count++];
-	*t = (struct tensor){ .name = name, .dtype = profile_scale_dtype(b->a->profile),
-		.rank = profile_scale_rank(b->a->profile), .shape = { 1 }, .elements = 1 };
-	t->bytes = dtype_bytes(t->dtype);
+	*t = (struct tensor){ .name = name, .dtype = dtype, .rank = rank, .shape = { 1 },
+		.elements = 1, .bytes = dtype_bytes(dtype) };
 	return name && add_scale_bytes(b, t, scale, err);
 }
 
-static bool add_linear_scale(struct builder *b, const char *linear, const char *suffix,
-                             float scale, error *err)
+static bool add_linear_scale(struct builder *b, const char *linear,
+                             const struct packed_scalar *scalar, float scale, error *err)
 {
 	char hub[NAME_BYTES];
+	if (!scalar->suffix)
+		return true;
 	name_to_hub(linear, hub);
-	return add_scale(b, arena_printf(&b->memory, err, "%s.%s", hub, suffix), scale, err);
+	return add_scale(b, arena_printf(&b->memory, err, "%s.%s", hub, scalar->suffix),
+	                 scalar->dtype, scalar->rank, scalar->reciprocal ? 1 / scale : scale, err);
 }
 
 static int find_shape(const struct builder *b, const char *name)
@@ -55,19 +59,25 @@ static int find_shape(const struct builder *b, const char *name)
 	return -1;
 }
 
-/* Both scales of every member; all members of a group see the same input. */
-static bool add_group_scales(struct builder *b, const struct variant_pair *pair, error *err)
+/* Notes the decision about every member, and adds the scales of whole weights and inputs
+ * where the format has them; all members of a group see the same input. */
+static bool add_group_scales(struct builder *b, const struct variant_set *set,
+                             const struct variant_pair *pair, error *err)
 {
+	const struct format *f = set->format;
+	enum profile p = b->a->profile;
 	for (int m = 0; m < pair->member_count; m++) {
 		int linear = find_shape(b, pair->members[m]);
-		if (linear < 0 || b->amax.amax[linear] < 0)
+		if (linear < 0 || (f->input_scale && b->amax.amax[linear] < 0))
 			return fail(err, EXIT_BAD_INPUT, "%s: expected a calibrated amax of %s",
 			            b->a->amax, pair->members[m]);
 		b->decisions[linear].quantised = true;
-		float input = fp8_shipped_input_scale(b->a->numerics, b->amax.amax[linear]);
-		if (!add_linear_scale(b, pair->members[m], "weight_scale", pair->weight_scales[m],
-		                      err) ||
-		    !add_linear_scale(b, pair->members[m], "input_scale", input, err))
+		b->decisions[linear].form = &f->form;
+		float input = f->input_scale ? f->input_scale(b->a->numerics, b->amax.amax[linear])
+		                             : 1;
+		if (!add_linear_scale(b, pair->members[m], &f->weight_scalar[p],
+		                      pair->weight_scales[m], err) ||
+		    !add_linear_scale(b, pair->members[m], &f->input_scalar[p], input, err))
 			return false;
 	}
 	return true;
@@ -78,19 +88,21 @@ static bool add_group_scales(struct builder *b, const struct variant_pair *pair,
 static bool add_cache_scales(struct builder *b, error *err)
 {
 	int parts = count_caches(&b->config);
+	enum profile p = b->a->profile;
 	if (!b->coverage.kv_cache.name)
 		return true;
-	if (!profile_is_quantised(b->a->profile))
+	if (!profile_is_quantised(p))
 		return fail(err, EXIT_BAD_INPUT, "%s: the %s profile cannot say what the key/value "
 		            "cache is kept in; expected another profile or no \"kv_cache\"",
-		            b->a->scheme, profile_name(b->a->profile));
+		            b->a->scheme, profile_name(p));
 	if (b->amax.cache_count != parts)
 		return fail(err, EXIT_BAD_INPUT, "%s: " AMAX_CACHE ": expected the %d parts of the "
 		            "key/value cache, found %d", b->a->amax, parts, b->amax.cache_count);
 	for (int i = 0; i < parts; i++) {
 		char name[NAME_BYTES];
-		profile_cache_scale_name(b->a->profile, i / 2, i % 2, name);
+		profile_cache_scale_name(p, i / 2, i % 2, name);
 		if (!add_scale(b, arena_text(&b->memory, name, strlen(name), err),
+		               profile_scale_dtype(p), profile_scale_rank(p),
 		               fp8_shipped_cache_scale(b->a->numerics, b->amax.cache[i]), err))
 			return false;
 	}
@@ -110,12 +122,27 @@ static bool place_scales(struct builder *b, error *err)
 
 /* ---- pieces ---- */
 
-static bool keeps_group(const struct builder *b, const char *group)
+/* The pieces in a format that a manifest names "NAME(effective-bits: 8.0)"; where there
+ * is one format, an imported manifest may call it by another name. */
+static const struct variant_set *set_of_format(const struct builder *b, const char *format)
+{
+	for (int i = 0; i < b->set_count; i++) {
+		size_t length = strlen(b->sets[i].format_name);
+		if (b->set_count == 1 || (strncmp(format, b->sets[i].format_name, length) == 0 &&
+		                          format[length] == '('))
+			return &b->sets[i];
+	}
+	return NULL;
+}
+
+/* In which format the scheme keeps a group; NULL: as it is. */
+static const char *kept_format(const struct builder *b, const char *group)
 {
 	for (int i = 0; i < b->baseline.count; i++)
 		if (strcmp(b->baseline.groups[i].name, group) == 0)
-			return b->coverage.keeps[i];
-	return false;
+			return b->coverage.keeps[i] ? b->baseline.groups[i].formats[b->coverage.choice[i]]
+			                            : NULL;
+	return NULL;
 }
 
 static bool open_piece(struct builder *b, const char *name, const struct output *object,
@@ -132,30 +159,46 @@ static bool open_piece(struct builder *b, const char *name, const struct output 
 	return true;
 }
 
-/* The codes of a group as they are linked, or what comes back of them. */
-static bool open_kept(struct builder *b, const struct variant_pair *pair, int stem,
-                      error *err)
+/* "<module>.<element>.safetensors" */
+static const char *name_piece(struct builder *b, const struct variant_pair *pair,
+                              const char *what, int length, error *err)
 {
+	int stem = (int)(strlen(pair->group) - strlen(".quant_recipe"));
+	return arena_printf(&b->memory, err, "%.*s.%.*s.safetensors", stem, pair->group, length,
+	                    what);
+}
+
+/* The packed weights of a group as they are linked, or what comes back of them. */
+static bool open_kept(struct builder *b, const struct variant_set *set,
+                      const struct variant_pair *pair, error *err)
+{
+	const char *element = set->format->element;
 	struct output twin;
 	if (!pair->quantised.bytes)
 		return fail(err, EXIT_BAD_INPUT, "%s: expected codes of %s, found none",
-		            b->a->quantized, pair->group);
+		            set->format_name, pair->group);
 	if (profile_is_quantised(b->a->profile))
-		return open_piece(b, arena_printf(&b->memory, err, "%.*s.fp8.safetensors", stem,
-		                                  pair->group), &pair->quantised, err) &&
-		       add_group_scales(b, pair, err);
-	return make_twin(b->a->tree, b->a->out, pair, &twin, &b->written, err) &&
-	       open_piece(b, arena_printf(&b->memory, err, "%.*s.bf16.safetensors", stem,
-	                                  pair->group), &twin, err);
+		return open_piece(b, name_piece(b, pair, element, (int)strcspn(element, "_"), err),
+		                  &pair->quantised, err) &&
+		       add_group_scales(b, set, pair, err);
+	const struct twin_job job = { .tree = b->a->tree, .target = b->a->out, .set = set,
+		.pair = pair, .linears = b->linears, .linear_count = b->linear_count };
+	return make_twin(&job, &twin, &b->written, err) &&
+	       open_piece(b, name_piece(b, pair, "bf16", 4, err), &twin, err);
 }
 
-static bool choose_piece(struct builder *b, const struct variant_pair *pair, error *err)
+/* Every set has the same groups. */
+static bool choose_piece(struct builder *b, int number, error *err)
 {
-	int stem = (int)(strlen(pair->group) - strlen(".quant_recipe"));
-	if (keeps_group(b, pair->group))
-		return open_kept(b, pair, stem, err);
-	return open_piece(b, arena_printf(&b->memory, err, "%.*s.plain.safetensors", stem,
-	                                  pair->group), &pair->plain, err);
+	const struct variant_pair *plain = &b->sets[0].pairs[number];
+	const char *format = kept_format(b, plain->group);
+	if (!format)
+		return open_piece(b, name_piece(b, plain, "plain", 5, err), &plain->plain, err);
+	const struct variant_set *set = set_of_format(b, format);
+	if (!set || number >= set->count || strcmp(set->pairs[number].group, plain->group) != 0)
+		return fail(err, EXIT_BAD_INPUT, "%s: %s: expected pieces in %s, found none",
+		            b->a->scheme, plain->group, format);
+	return open_kept(b, set, &set->pairs[number], err);
 }
 
 bool choose_weights(struct builder *b, error *err)
@@ -164,16 +207,17 @@ bool choose_weights(struct builder *b, error *err)
 	b->decisions = arena_alloc(&b->memory, count, sizeof *b->decisions, err);
 	b->scales = arena_alloc(&b->memory, 2 * count + (size_t)count_caches(&b->config),
 	                        sizeof *b->scales, err);
-	b->pieces = arena_alloc(&b->memory, (size_t)b->variants.count + 1, sizeof *b->pieces,
+	b->pieces = arena_alloc(&b->memory, (size_t)b->sets[0].count + 1, sizeof *b->pieces,
 	                        err);
 	if (!b->decisions || !b->scales || !b->pieces)
 		return false;
 	for (int i = 0; i < b->linear_count; i++)
-		b->decisions[i].name = b->linears[i].name;
-	for (int i = 0; i < b->variants.count; i++)
-		if (!choose_piece(b, &b->variants.pairs[i], err))
+		b->decisions[i] = (struct module_decision){ b->linears[i].name, false,
+			&b->sets[0].format->form };
+	for (int i = 0; i < b->sets[0].count; i++)
+		if (!choose_piece(b, i, err))
 			return false;
-	return open_piece(b, "rest.safetensors", &b->variants.rest, err) &&
+	return open_piece(b, "rest.safetensors", &b->sets[0].rest, err) &&
 	       add_cache_scales(b, err) && place_scales(b, err);
 }
 

@@ -274,14 +274,9 @@ static bool read_candidates(struct catalog *c, const cJSON *e, struct catalog_ba
 	return true;
 }
 
-bool baseline_exportable(const struct catalog_baseline *b)
-{
-	return b->format_count == 1 && b->formats[0]->format->exportable;
-}
-
 bool baseline_evaluated(const struct catalog_baseline *b)
 {
-	return baseline_exportable(b);
+	return b->format_count == 1;
 }
 
 static bool read_baseline(struct catalog *c, const cJSON *e, struct catalog_baseline *b,

@@ -69,11 +69,7 @@ struct catalog_baseline {
 	bool publish; /* there is a scheme of this name that keeps every group */
 };
 
-/* Whether checkpoints can be made from the baseline: it has one candidate format, one
- * that the checkpoint writer knows. Others can be scored, ranked and sliced. */
-bool baseline_exportable(const struct catalog_baseline *b);
-
-/* Whether what its schemes do to the model is measured: they become checkpoints. */
+/* Whether what its schemes do to the model is measured: they are in one format. */
 bool baseline_evaluated(const struct catalog_baseline *b);
 
 struct scheme {

@@ -234,7 +234,7 @@ static bool add_with_cache(struct catalog *c, const struct scheme *scheme,
 	                 "or another name", own.name, format->name, scheme->name, format->name);
 }
 
-/* Every scheme that becomes a checkpoint, in every format of the cache. */
+/* Every scheme, in every format of the cache. */
 static bool add_unlisted(struct catalog *c, error *err)
 {
 	c->unlisted = arena_alloc(&c->memory, (size_t)c->scheme_count * (size_t)c->kv_format_count,
@@ -243,8 +243,7 @@ static bool add_unlisted(struct catalog *c, error *err)
 		return false;
 	for (int i = 0; i < c->scheme_count; i++)
 		for (int k = 0; k < c->kv_format_count; k++)
-			if (!c->schemes[i].kv_cache && baseline_exportable(c->schemes[i].baseline) &&
-			    can_say_cache(c->schemes[i].baseline) &&
+			if (!c->schemes[i].kv_cache && can_say_cache(c->schemes[i].baseline) &&
 			    !add_with_cache(c, &c->schemes[i], &c->kv_formats[k], err))
 				return false;
 	return true;

@@ -8,6 +8,7 @@
 #include "lib/checkpoint/consumers.h"
 #include "lib/checkpoint/safetensors.h"
 #include "lib/model/linears.h"
+#include "lib/quant/packed.h"
 
 enum { MAX_JSON_BYTES = 256 << 20 };
 
@@ -36,14 +37,26 @@ static bool load_configs(struct view *v, error *err)
 	                     err);
 }
 
-/* A tied head has no tensor, and is what the embedding is. */
-static bool is_fp8(const struct view *v, const char *module)
+/* The form in which the tensors of a linear are all there; NULL for a plain weight. A tied
+ * head has no tensor, and is what the embedding is. */
+static const struct linear_form *form_of_tensors(const struct view *v,
+                                                 const struct linear_shape *linear)
 {
-	char hub[NAME_BYTES], name[NAME_BYTES + 8];
-	name_to_hub(module, hub);
-	snprintf(name, sizeof name, "%s.weight", hub);
-	const struct tensor *t = checkpoint_find(&v->checkpoint, name);
-	return t && t->dtype == DTYPE_F8_E4M3;
+	const struct tensor_source from = tensors_of_checkpoint(&v->checkpoint);
+	const cJSON *block = cJSON_GetObjectItemCaseSensitive(v->config.root,
+	                                                      "quantization_config");
+	const char *method = cJSON_GetStringValue(
+		cJSON_GetObjectItemCaseSensitive(block, "quant_method"));
+	bool modelopt = method && strcmp(method, "modelopt") == 0;
+	for (int k = 0; format_at(k); k++) {
+		struct packed_linear found;
+		error unused;
+		if (packed_find(&found, format_at(k), modelopt ? PROFILE_MODELOPT
+		                                               : PROFILE_UNIVERSAL, linear, &from,
+		                &unused))
+			return &format_at(k)->form;
+	}
+	return NULL;
 }
 
 static bool load_linears(struct view *v, error *err)
@@ -54,9 +67,10 @@ static bool load_linears(struct view *v, error *err)
 	    !list_linears(&v->model, &v->memory, &shapes, &v->count, err) ||
 	    !(v->linears = arena_alloc(&v->memory, (size_t)v->count, sizeof *v->linears, err)))
 		return false;
-	for (int i = 0; i < v->count; i++)
-		v->linears[i] = (struct module_decision){ shapes[i].name,
-			is_fp8(v, shapes[i].name) };
+	for (int i = 0; i < v->count; i++) {
+		const struct linear_form *form = form_of_tensors(v, &shapes[i]);
+		v->linears[i] = (struct module_decision){ shapes[i].name, form != NULL, form };
+	}
 	return true;
 }
 
@@ -88,14 +102,25 @@ static const struct module_decision *find_linear(const struct view *v, const cha
 	return NULL;
 }
 
-static const char *precision(bool fp8)
+/* What the program builds and what the tensors are, in its words. */
+struct verdict {
+	char built[64], tensors[64];
+};
+
+static struct verdict judge(enum consumer c, const struct module_decision *linear,
+                            const struct explanation *e)
 {
-	return fp8 ? "FP8" : "BF16";
+	struct verdict verdict;
+	consumer_spells(verdict.built, c, e->form);
+	consumer_spells(verdict.tensors, c, linear->form);
+	return verdict;
 }
 
-static void print_explanation(text *out, const struct module_decision *linear,
+static void print_explanation(text *out, enum consumer c,
+                              const struct module_decision *linear,
                               const struct explanation *e)
 {
+	struct verdict verdict = judge(c, linear, e);
 	text_printf(out, "  builds   %s", e->built);
 	for (int s = 0; s < e->shard_count; s++)
 		text_printf(out, "%s%s", s ? ", " : " of ", name_leaf(e->shards[s]));
@@ -104,7 +129,7 @@ static void print_explanation(text *out, const struct module_decision *linear,
 	else
 		text_puts(out, "\n  entry    none\n");
 	text_printf(out, "  rule     %s\n  decides  %s; the tensor is %s\n", e->rule,
-	            precision(e->quantised), precision(linear->quantised));
+	            verdict.built, verdict.tensors);
 }
 
 static bool print_layer(const struct view *v, enum consumer c,
@@ -113,16 +138,16 @@ static bool print_layer(const struct view *v, enum consumer c,
 	struct explanation e;
 	if (!consumer_explain(v->rules, c, linear->name, &e, err))
 		return false;
-	print_explanation(out, linear, &e);
-	if (e.quantised == linear->quantised)
+	print_explanation(out, c, linear, &e);
+	if (consumer_agrees(c, e.form, linear))
 		return true;
-	if (!e.quantised && !consumer_takes_fp8(c, linear->name)) {
-		text_puts(out, "  lost: whatever the files say, it never builds this one in FP8\n");
+	if (!e.form && !consumer_takes_codes(c, linear->name)) {
+		text_puts(out, "  lost: whatever the files say, it never quantises this one\n");
 		return true;
 	}
+	struct verdict verdict = judge(c, linear, &e);
 	return fail(err, EXIT_BAD_INPUT, "%s: %s: %s builds %s, the tensor is %s", v->folder,
-	            linear->name, consumer_name(c), precision(e.quantised),
-	            precision(linear->quantised));
+	            linear->name, consumer_name(c), verdict.built, verdict.tensors);
 }
 
 /* ---- all of them ---- */
@@ -147,7 +172,7 @@ static void count_rule(struct tally *t, const char *rule)
 static bool print_all(const struct view *v, enum consumer c, text *out, error *err)
 {
 	struct tally tally = { 0 };
-	int fp8 = 0, lost = 0, wrong = 0;
+	int quantised = 0, lost = 0, wrong = 0;
 	const char *first = NULL;
 	for (int i = 0; i < v->count; i++) {
 		const struct module_decision *linear = &v->linears[i];
@@ -155,23 +180,24 @@ static bool print_all(const struct view *v, enum consumer c, text *out, error *e
 		if (!consumer_explain(v->rules, c, linear->name, &e, err))
 			return false;
 		count_rule(&tally, e.rule);
-		fp8 += e.quantised;
-		if (e.quantised == linear->quantised)
+		quantised += e.form != NULL;
+		if (consumer_agrees(c, e.form, linear))
 			continue;
-		if (!e.quantised && !consumer_takes_fp8(c, linear->name)) {
+		if (!e.form && !consumer_takes_codes(c, linear->name)) {
 			lost++;
 			continue;
 		}
 		first = wrong++ ? first : linear->name;
 		text_printf(out, "  %s: the tensor is %s\n", linear->name,
-		            precision(linear->quantised));
-		print_explanation(out, linear, &e);
+		            judge(c, linear, &e).tensors);
+		print_explanation(out, c, linear, &e);
 	}
-	text_printf(out, "  builds %d linears in FP8, %d in BF16\n", fp8, v->count - fp8);
+	text_printf(out, "  builds %d linears quantised, %d in BF16\n", quantised,
+	            v->count - quantised);
 	for (int i = 0; i < tally.used; i++)
 		text_printf(out, "  %4d by %s\n", tally.counts[i], tally.rules[i]);
 	if (lost)
-		text_printf(out, "  lost: %d that are FP8 in the files it never builds so\n", lost);
+		text_printf(out, "  lost: %d that are quantised in the files it never builds so\n", lost);
 	return !wrong || fail(err, EXIT_BAD_INPUT, "%s: %s builds %d linears otherwise than "
 	                      "their tensors are, the first %s", v->folder, consumer_name(c),
 	                      wrong, first);
@@ -185,7 +211,7 @@ static bool print_plain(const struct view *v, text *out, error *err)
 	            v->program);
 	for (int i = 0; i < v->count; i++)
 		if (v->linears[i].quantised)
-			return fail(err, EXIT_BAD_INPUT, "%s: %s: the tensor is FP8, and %s finds no "
+			return fail(err, EXIT_BAD_INPUT, "%s: %s: the tensor is quantised, and %s finds no "
 			            "quantization config", v->folder, v->linears[i].name, v->program);
 	return true;
 }

@@ -17,10 +17,9 @@
 
 enum { MAX_JSON_BYTES = 64 << 20 };
 
-/* One checkpoint: for each of its groups the digest, and whether the coverage selects
- * it. */
+/* One checkpoint: for each of its groups the digest, and what it is in. */
 struct member {
-	json_doc list, coverage;
+	json_doc list, coverage, manifest;
 	const char *scheme;
 	struct group_digest *groups;
 	int group_count;
@@ -28,33 +27,37 @@ struct member {
 	arena memory;
 };
 
-/* A group file is called <module>.fp8.safetensors, ... .plain.safetensors or ...
- * .bf16.safetensors. */
+/* A group file is called <module>.<element, "plain" or "bf16">.safetensors; others have no
+ * dot before the ending. */
 static size_t module_length(const char *file)
 {
-	static const char *const endings[] = { ".fp8.safetensors", ".plain.safetensors",
-		".bf16.safetensors" };
-	size_t length = strlen(file);
-	for (size_t i = 0; i < sizeof endings / sizeof endings[0]; i++) {
-		size_t tail = strlen(endings[i]);
-		if (length > tail && strcmp(file + length - tail, endings[i]) == 0)
-			return length - tail;
-	}
-	return 0;
+	static const char ending[] = ".safetensors";
+	size_t length = strlen(file), tail = sizeof ending - 1;
+	if (length <= tail || strcmp(file + length - tail, ending) != 0)
+		return 0;
+	const char *dot = memrchr(file, '.', length - tail);
+	return dot ? (size_t)(dot - file) : 0;
+}
+
+/* <stem><suffix> beside the list of files. */
+static bool load_beside(json_doc *doc, const char *list, const char *suffix, error *err)
+{
+	char path[PATH_BYTES];
+	size_t stem = strlen(list) - strlen(FILES_SUFFIX);
+	int length = snprintf(path, sizeof path, "%.*s%s", (int)stem, list, suffix);
+	if (length < 0 || (size_t)length >= sizeof path)
+		return fail(err, EXIT_BAD_INPUT, "%.100s...: path is too long", list);
+	return json_load(doc, path, MAX_JSON_BYTES, err);
 }
 
 static bool load_member(struct member *m, const char *list, error *err)
 {
-	char coverage[PATH_BYTES];
-	size_t stem = strlen(list) - strlen(FILES_SUFFIX);
-	if (strlen(list) < strlen(FILES_SUFFIX) || strcmp(list + stem, FILES_SUFFIX) != 0)
+	size_t length = strlen(list), tail = strlen(FILES_SUFFIX);
+	if (length < tail || strcmp(list + length - tail, FILES_SUFFIX) != 0)
 		return fail(err, EXIT_USAGE, "%s: expected a list of files, *" FILES_SUFFIX, list);
-	int length = snprintf(coverage, sizeof coverage, "%.*s_coverage_from_baseline.json",
-	                      (int)stem, list);
-	if (length < 0 || (size_t)length >= sizeof coverage)
-		return fail(err, EXIT_BAD_INPUT, "%.100s...: path is too long", list);
 	return json_load(&m->list, list, MAX_JSON_BYTES, err) &&
-	       json_load(&m->coverage, coverage, MAX_JSON_BYTES, err) &&
+	       load_beside(&m->coverage, list, "_coverage_from_baseline.json", err) &&
+	       load_beside(&m->manifest, list, "_quant_manifest.json", err) &&
 	       json_text(&m->coverage, m->coverage.root, "scheme_name", &m->scheme, err);
 }
 
@@ -101,16 +104,19 @@ static bool find_groups(struct member *members, int count, error *err)
 	return true;
 }
 
-static bool selects(const struct member *m, const char *module)
+static const cJSON *field(const cJSON *object, const char *name)
 {
-	const cJSON *names = cJSON_GetObjectItemCaseSensitive(m->coverage.root,
-	                                                      "selected_layers");
-	size_t length = strlen(module);
-	for (const cJSON *name = names ? names->child : NULL; name; name = name->next)
-		if (cJSON_IsString(name) && strncmp(name->valuestring, module, length) == 0 &&
-		    strcmp(name->valuestring + length, ".quant_recipe") == 0)
-			return true;
-	return false;
+	return cJSON_GetObjectItemCaseSensitive(object, name);
+}
+
+/* What the group is in: the manifest's word of its first layer, by provenance a format;
+ * NULL where it is as it was. */
+static const cJSON *kept_format(const struct member *m, const char *module)
+{
+	const cJSON *layer = field(field(m->manifest.root, "layers"), module);
+	const cJSON *formats = field(field(m->manifest.root, "provenance"), "formats");
+	const char *name = cJSON_GetStringValue(field(layer, "format"));
+	return cJSON_IsTrue(field(layer, "quantized")) && name ? field(formats, name) : NULL;
 }
 
 /* The digest of the group in m, or NULL. */
@@ -127,7 +133,7 @@ static const char *group_digest(const struct member *m, const char *module)
 struct table {
 	int groups, members;
 	const char **digests; /* [member][group] */
-	bool *selected;       /* [member][group] */
+	const cJSON **formats; /* [member][group]; NULL: as it was */
 	const char **names;   /* [group] */
 	arena memory;
 };
@@ -139,16 +145,16 @@ static bool make_table(struct table *t, const struct member *members, int count,
 	size_t cells = (size_t)t->groups * (size_t)count;
 	t->names = arena_alloc(&t->memory, (size_t)t->groups, sizeof *t->names, err);
 	t->digests = t->names ? arena_alloc(&t->memory, cells, sizeof *t->digests, err) : NULL;
-	t->selected = t->digests ? arena_alloc(&t->memory, cells, sizeof *t->selected, err)
-	                         : NULL;
-	if (!t->selected)
+	t->formats = t->digests ? arena_alloc(&t->memory, cells, sizeof *t->formats, err)
+	                        : NULL;
+	if (!t->formats)
 		return false;
 	for (int g = 0; g < t->groups; g++) {
 		t->names[g] = members[0].groups[g].module;
 		for (int m = 0; m < count; m++) {
 			size_t cell = (size_t)m * (size_t)t->groups + (size_t)g;
 			t->digests[cell] = group_digest(&members[m], t->names[g]);
-			t->selected[cell] = selects(&members[m], t->names[g]);
+			t->formats[cell] = kept_format(&members[m], t->names[g]);
 			if (!t->digests[cell])
 				return fail(err, EXIT_BAD_INPUT, "%s: expected weights of group %s",
 				            members[m].list.name, t->names[g]);
@@ -164,7 +170,8 @@ static bool compare_pair(const struct table *t, const struct member *members, in
 	for (int g = 0; g < t->groups; g++) {
 		size_t left = (size_t)a * (size_t)t->groups + (size_t)g;
 		size_t right = (size_t)b * (size_t)t->groups + (size_t)g;
-		bool should = t->selected[left] != t->selected[right];
+		bool should = !cJSON_Compare(t->formats[left], t->formats[right], true) &&
+		              (t->formats[left] || t->formats[right]);
 		bool does = strcmp(t->digests[left], t->digests[right]) != 0;
 		if (should != does)
 			return fail(err, EXIT_BAD_INPUT,
@@ -180,11 +187,11 @@ static bool compare_all(struct member *members, int count, text *out, error *err
 {
 	struct table t = { 0 };
 	struct json_tree tree = tree_new();
-	cJSON *schemes = tree_object(&tree, tree.root, "fp8_groups");
+	cJSON *schemes = tree_object(&tree, tree.root, "quantized_groups");
 	bool ok = find_groups(members, count, err) && make_table(&t, members, count, err);
 	for (int m = 0; ok && m < count; m++) {
 		for (int g = 0; g < t.groups; g++)
-			members[m].selected += t.selected[(size_t)m * (size_t)t.groups + (size_t)g];
+			members[m].selected += t.formats[(size_t)m * (size_t)t.groups + (size_t)g] != NULL;
 		tree_number(&tree, schemes, members[m].scheme, members[m].selected);
 	}
 	cJSON *same = tree_array(&tree, tree.root, "identical_by_design");
@@ -219,6 +226,7 @@ bool compare_checkpoints(const char *const *lists, int count, text *out, error *
 	for (int i = 0; i < count; i++) {
 		json_free(&members[i].list);
 		json_free(&members[i].coverage);
+		json_free(&members[i].manifest);
 		arena_free(&members[i].memory);
 	}
 	free(members);

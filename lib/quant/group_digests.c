@@ -1,7 +1,6 @@
 /* Reading a checkpoint's weights group by group; see group_digests.h. */
 #include "lib/quant/group_digests.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #include "lib/checkpoint/safetensors.h"
@@ -20,20 +19,35 @@ static void add_tensor(struct digester *d, const struct tensor *t)
 	}
 }
 
+/* All tensors of a linear but its bias: the weight, or what stands for it without the
+ * scales that a profile has a file of its own for. */
+static int add_linear(struct digester *d, const struct checkpoint *c, const char *linear)
+{
+	char hub[NAME_BYTES];
+	name_to_hub(linear, hub);
+	size_t length = strlen(hub);
+	int added = 0;
+	for (size_t i = 0; i < c->count; i++) {
+		const struct tensor *t = c->by_name[i];
+		if (strncmp(t->name, hub, length) != 0 || t->name[length] != '.' ||
+		    strcmp(t->name + length, ".bias") == 0 || t->elements == 1)
+			continue;
+		add_tensor(d, t);
+		added++;
+	}
+	return added;
+}
+
 static bool digest_group(const struct checkpoint *c, const struct linear_shape *linears,
                          const struct group *group, struct digest *out, error *err)
 {
 	struct digester d;
 	digester_begin(&d);
 	for (int m = 0; m < group->member_count; m++) {
-		char hub[NAME_BYTES], name[NAME_BYTES + 8];
-		name_to_hub(linears[group->members[m]].name, hub);
-		snprintf(name, sizeof name, "%s.weight", hub);
-		const struct tensor *t = checkpoint_find(c, name);
-		if (!t)
-			return fail(err, EXIT_BAD_INPUT, "%s: expected tensor %s, found none", c->folder,
-			            name);
-		add_tensor(&d, t);
+		const char *name = linears[group->members[m]].name;
+		if (add_linear(&d, c, name) == 0)
+			return fail(err, EXIT_BAD_INPUT, "%s: expected the weight of %s, found none",
+			            c->folder, name);
 	}
 	return digester_end(&d, out, err);
 }

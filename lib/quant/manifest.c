@@ -103,6 +103,12 @@ static void add_provenance(struct json_tree *tree, const struct ranking *r)
 	tree_text(tree, p, "image_decoder", "stb_image");
 	tree_copy(tree, p, "calibration_key",
 	          cJSON_GetObjectItemCaseSensitive(r->amax->doc.root, "key"));
+	cJSON *formats = tree_object(tree, p, "formats");
+	for (int f = 0; f < r->format_count; f++) {
+		cJSON *format = tree_object(tree, formats, r->formats[f].name);
+		tree_text(tree, format, "element", r->formats[f].format->element);
+		tree_text(tree, format, "granularity", r->formats[f].format->granularity);
+	}
 	cJSON *keys = tree_object(tree, p, "score_keys");
 	for (int f = 0; f < r->format_count; f++)
 		tree_text(tree, keys, r->formats[f].part.name, r->formats[f].merged.key);

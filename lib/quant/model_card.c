@@ -2,6 +2,7 @@
  * say is not in the card. */
 #include "lib/quant/model_card.h"
 
+#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -52,9 +53,9 @@ static void add_origin(text *out, const struct card_facts *f)
 	text_printf(out, "- Baseline: %s\n", f->baseline->name);
 }
 
-static void add_coverage(text *out, const struct coverage *c)
+static void add_coverage(text *out, const struct coverage *c, const char *elements)
 {
-	text_printf(out, "- Groups in FP8: %d of %d", c->selected, c->total);
+	text_printf(out, "- Groups in %s: %d of %d", elements, c->selected, c->total);
 	if (c->asked != c->selected)
 		text_printf(out, " (%d asked; the others cannot be exported)", c->asked);
 	text_printf(out, "\n- Effective bits of the searched weights: %.3f (asked %.3f)\n",
@@ -66,6 +67,15 @@ static void add_coverage(text *out, const struct coverage *c)
 		          "(earlier ones do not load it). SGLang 0.5.23 leaves the cache of the "
 		          "universal profile as it is, and does not load the modelopt profile.\n");
 }
+
+#define BF16_LOADING \
+	"The dequantised twin: a model like the base, whose weights are the numbers that " \
+	"come back of the codes, rounded to BF16. Activations are not quantised, so it " \
+	"shows the error of the weights alone. Whatever loads the base model loads it:\n\n" \
+	"- transformers: `Qwen2_5_VLForConditionalGeneration.from_pretrained(FOLDER)`\n" \
+	"- vLLM: `vllm serve FOLDER`\n" \
+	"- SGLang: `python -m sglang.launch_server --model-path FOLDER`\n" \
+	"- TensorRT-LLM: `trtllm-serve FOLDER`\n"
 
 /* What the profile is, and how each program loads it. */
 static const char *const LOADING[PROFILE_COUNT] = {
@@ -86,29 +96,58 @@ static const char *const LOADING[PROFILE_COUNT] = {
 		"- TensorRT-LLM: `trtllm-serve FOLDER` reads hf_quant_config.json; its Qwen2.5-VL "
 		"keeps the vision tower in BF16.\n"
 		"- transformers does not read this form; use the universal or the bf16 profile.\n",
-	[PROFILE_BF16] =
-		"The dequantised twin: a model like the base, whose weights are the numbers that "
-		"come back of the FP8 codes, rounded to BF16. Activations are not quantised, so it "
-		"shows the error of the weights alone. Whatever loads the base model loads it:\n\n"
-		"- transformers: `Qwen2_5_VLForConditionalGeneration.from_pretrained(FOLDER)`\n"
-		"- vLLM: `vllm serve FOLDER`\n"
-		"- SGLang: `python -m sglang.launch_server --model-path FOLDER`\n"
-		"- TensorRT-LLM: `trtllm-serve FOLDER`\n",
+	[PROFILE_BF16] = BF16_LOADING,
 };
+
+/* The same where the two languages mean other tensors. */
+static const char *const LOADING_OTHERS[PROFILE_COUNT] = {
+	[PROFILE_UNIVERSAL] =
+		"config.json describes the layers in compressed-tensors' form.\n\n"
+		"- transformers (with the compressed-tensors package): "
+		"`Qwen2_5_VLForConditionalGeneration.from_pretrained(FOLDER)`; it computes in BF16\n"
+		"- vLLM: `vllm serve FOLDER`\n"
+		"- SGLang: `python -m sglang.launch_server --model-path FOLDER`\n",
+	[PROFILE_MODELOPT] =
+		"Both configurations are in ModelOpt's form, tensors and scales as its exporter "
+		"writes them. Which formats each reader knows by that form differs: TensorRT-LLM "
+		"all of them, vLLM FP8 and NVFP4, also mixed, SGLang one of FP8 and NVFP4; none "
+		"but TensorRT-LLM INT8 and INT4.\n\n"
+		"- vLLM: `vllm serve FOLDER`\n"
+		"- TensorRT-LLM: `trtllm-serve FOLDER`; its Qwen2.5-VL keeps the vision tower in "
+		"BF16.\n",
+	[PROFILE_BF16] = BF16_LOADING,
+};
+
+/* "FP8 and NVFP4" as tags: "- fp8", "- nvfp4". */
+static void add_tags(text *out, const char *elements)
+{
+	const char *word = elements;
+	while (*word) {
+		size_t length = strcspn(word, ", ");
+		if (length && strncmp(word, "and", length) != 0) {
+			text_puts(out, "- ");
+			for (size_t i = 0; i < length; i++)
+				text_add(out, &(char){ (char)tolower((unsigned char)word[i]) }, 1);
+			text_puts(out, "\n");
+		}
+		word += length + (word[length] != '\0');
+	}
+}
 
 bool print_model_card(const struct card_facts *f, text *out, error *err)
 {
 	text_puts(out, "---\n");
 	if (!add_licence(out, f->model, err))
 		return false;
-	text_puts(out, "tags:\n- fp8\n- quantized\n---\n\n");
-	text_printf(out, "# %s\n\nA mixed FP8 (E4M3) / BF16 checkpoint: the groups of layers "
-	            "that mind quantisation least are in FP8, the others as they were.\n\n",
-	            f->scheme);
+	text_puts(out, "tags:\n");
+	add_tags(out, f->elements);
+	text_printf(out, "- quantized\n---\n\n# %s\n\nA mixed %s / BF16 checkpoint: the groups of "
+	            "layers that mind quantisation least are in %s, the others as they were.\n\n",
+	            f->scheme, f->elements, f->elements);
 	add_origin(out, f);
-	add_coverage(out, f->coverage);
+	add_coverage(out, f->coverage, f->elements);
 	text_printf(out, "- Profile: %s\n\n## Loading\n\n%s", profile_name(f->profile),
-	            LOADING[f->profile]);
+	            f->bilingual ? LOADING[f->profile] : LOADING_OTHERS[f->profile]);
 	text_puts(out, "\n`layer-sensitivity/` holds the ranking, the coverage and the digest of "
 	          "every file.\n");
 	return text_ok(out, err);

@@ -10,6 +10,8 @@
 struct card_facts {
 	const char *scheme;
 	enum profile profile;
+	const char *elements; /* of the numbers: "FP8", "FP8 and NVFP4" */
+	bool bilingual;       /* the tensors are the same in both languages */
 	const char *model; /* the base checkpoint's folder, for its licence */
 	const struct baseline *baseline;
 	const struct coverage *coverage;

@@ -226,7 +226,8 @@ static bool check_imported(const struct ranking *r, const struct scored_group *s
 
 /* The candidates by name, for the manifest; what stands in for the blocks' key is the
  * digest of the file. */
-static bool import_formats(struct ranking *r, double samples, error *err)
+static bool import_formats(struct ranking *r, const struct format *own, double samples,
+                           error *err)
 {
 	struct digest digest;
 	const struct baseline *b = &r->baseline;
@@ -243,6 +244,7 @@ static bool import_formats(struct ranking *r, double samples, error *err)
 				continue;
 			struct scored_format *format = &r->formats[r->format_count++];
 			format->name = name;
+			format->format = own;
 			format->part.name = arena_printf(&r->memory, err, "%.*s",
 			                                 (int)strcspn(name, "("), name);
 			format->merged.key = key;
@@ -274,7 +276,7 @@ static bool import_groups(struct ranking *r, const struct group_list *all, doubl
 }
 
 static bool import_manifest(struct ranking *r, const struct group_list *all,
-                            const char *path, double bits, error *err)
+                            const char *path, const struct format *format, error *err)
 {
 	const char *method = "gradient";
 	double samples = 0;
@@ -288,17 +290,18 @@ static bool import_manifest(struct ranking *r, const struct group_list *all,
 	if (!score_kind_from_name(method, &r->kind))
 		return json_fail(doc, scheme, err, "expected gradient or kl_div, found \"%s\"",
 		                 method);
-	return import_formats(r, samples, err) && import_groups(r, all, bits, err);
+	return import_formats(r, format, samples, err) &&
+	       import_groups(r, all, format->bits, err);
 }
 
 bool ranking_import(struct ranking *r, const struct baseline_facts *facts,
                     const struct linear_shape *linears, const struct group_list *all,
-                    const struct amax_table *amax, const char *path, double bits,
-                    error *err)
+                    const struct amax_table *amax, const char *path,
+                    const struct format *format, error *err)
 {
 	*r = (struct ranking){ .facts = facts, .linears = linears, .amax = amax };
 	r->formats = arena_alloc(&r->memory, MAX_FORMATS, sizeof *r->formats, err);
-	if (r->formats && import_manifest(r, all, path, bits, err))
+	if (r->formats && import_manifest(r, all, path, format, err))
 		return true;
 	ranking_free(r);
 	return false;

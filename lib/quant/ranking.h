@@ -46,11 +46,11 @@ bool ranking_read(struct ranking *r, const struct baseline_facts *facts,
                   error *err);
 
 /* The same from a quant manifest that another run made, quern's or ModelOpt's: its
- * groups must be the model's, with candidates of `bits` bits. There are no blocks. */
+ * groups must be the model's, with candidates of the format's bits. There are no blocks. */
 bool ranking_import(struct ranking *r, const struct baseline_facts *facts,
                     const struct linear_shape *linears, const struct group_list *all,
-                    const struct amax_table *amax, const char *path, double bits,
-                    error *err);
+                    const struct amax_table *amax, const char *path,
+                    const struct format *format, error *err);
 void ranking_free(struct ranking *r);
 
 /* The group's score in a block, members added in module order; -1 if one of them was

@@ -1,19 +1,137 @@
 /* Opening exported checkpoints; see served_model.h. The model itself only knows
- * float weights, so every FP8 tensor is decoded and put in its place; the tap of
- * taps.h then runs these linears from their codes and scales. */
+ * float weights, so every quantised one is decoded and put in the place of its codes;
+ * the tap of taps.h then runs these linears with inputs rounded as a server's. */
 #include "lib/quant/served_model.h"
 
 #include <math.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-#include "kernels/fp8.h"
-#include "lib/checkpoint/profile.h"
+#include "lib/base/file.h"
+#include "lib/checkpoint/consumers.h"
 #include "lib/model/caches.h"
 #include "lib/model/expand.h"
 #include "lib/model/linears.h"
+#include "lib/quant/packed.h"
 
 static const size_t RESIDENT_BYTES = (size_t)8 << 30;
+
+enum { MAX_CONFIG_BYTES = 16 << 20 };
+
+/* Decodes the weight of a linear; *decoded stands in for the base's tensor. */
+static bool take_codes(struct served_model *s, const struct packed_linear *p,
+                       const char *linear, struct quantised_linear *q,
+                       struct tensor *decoded, error *err)
+{
+	const struct packed_tensor weight = { .suffix = "weight", .dtype = DTYPE_F32, .rank = 2,
+		.shape = { p->weight.out, p->weight.in } };
+	char name[NAME_BYTES + 32];
+	describe_packed(decoded, &weight, linear, name);
+	float *values = arena_alloc(&s->memory, (size_t)decoded->elements, sizeof *values, err);
+	decoded->name = arena_printf(&s->memory, err, "%s", name);
+	if (!values || !decoded->name)
+		return false;
+	p->format->unpack(&p->weight, 0, p->weight.out, values);
+	decoded->data = values;
+	decoded->file = p->tensors[0]->file;
+	q->format = p->format;
+	q->values = values;
+	q->input = p->input;
+	s->quantised_linears++;
+	return true;
+}
+
+static int compare_names(const void *a, const void *b)
+{
+	const struct tensor *const *left = a, *const *right = b;
+	return strcmp((*left)->name, (*right)->name);
+}
+
+/* Puts a decoded weight where the table has the first of its packed tensors. */
+static void replace_tensor(struct checkpoint *c, const struct tensor *old,
+                           const struct tensor *new)
+{
+	for (size_t i = 0; i < c->count; i++)
+		if (c->by_name[i] == old)
+			c->by_name[i] = new;
+}
+
+static bool decode_linear(struct served_model *s, const struct linear_shape *linear,
+                          const struct format *format, enum profile profile, int number,
+                          error *err)
+{
+	const struct tensor_source from = tensors_of_checkpoint(&s->checkpoint);
+	struct packed_linear p;
+	if (!packed_find(&p, format, profile, linear, &from, err) ||
+	    !take_codes(s, &p, linear->name, &s->quantised.linears[number],
+	                &s->decoded[number], err))
+		return false;
+	s->replaced[number] = p.tensors[0];
+	return true;
+}
+
+/* What the configs say of a linear: as most readers of the profile do. */
+static bool stated_format(const struct consumer_rules *rules, enum profile profile,
+                          const char *linear, const struct format **out, error *err)
+{
+	const struct linear_form *form;
+	*out = NULL;
+	if (!consumer_statement(rules, profile, linear, &form, err))
+		return false;
+	if (form && !(*out = format_of_form(profile, form)))
+		return fail(err, EXIT_BAD_INPUT, "%s: in numbers that quern does not know (%s)",
+		            linear, profile == PROFILE_UNIVERSAL ? form->format : form->algorithm);
+	return true;
+}
+
+static bool decode_linears(struct served_model *s, const struct consumer_rules *rules,
+                           enum profile profile, error *err)
+{
+	struct linear_shape *linears;
+	int count;
+	if (!list_linears(&s->config, &s->memory, &linears, &count, err))
+		return false;
+	size_t room = (size_t)count;
+	s->quantised.linears = arena_alloc(&s->memory, room, sizeof *s->quantised.linears, err);
+	s->decoded = arena_alloc(&s->memory, room, sizeof *s->decoded, err);
+	s->replaced = arena_alloc(&s->memory, room, sizeof *s->replaced, err);
+	if (!s->quantised.linears || !s->decoded || !s->replaced)
+		return false;
+	for (int i = 0; rules && i < count; i++) {
+		const struct format *format;
+		if (!stated_format(rules, profile, linears[i].name, &format, err) ||
+		    (format && !decode_linear(s, &linears[i], format, profile, i, err)))
+			return false;
+	}
+	for (int i = 0; i < count; i++)
+		if (s->replaced[i])
+			replace_tensor(&s->checkpoint, s->replaced[i], &s->decoded[i]);
+	qsort(s->checkpoint.by_name, s->checkpoint.count, sizeof *s->checkpoint.by_name,
+	      compare_names);
+	return true;
+}
+
+/* A base checkpoint, and the BF16 twin, have no quantization_config. */
+static bool decode_checkpoint(struct served_model *s, const char *folder, error *err)
+{
+	char path[PATH_BYTES];
+	json_doc config;
+	if (!join_path(path, sizeof path, folder, "config.json", err) ||
+	    !json_load(&config, path, MAX_CONFIG_BYTES, err))
+		return false;
+	const cJSON *block = cJSON_GetObjectItemCaseSensitive(config.root,
+	                                                      "quantization_config");
+	struct consumer_rules *rules = NULL;
+	const cJSON *method = cJSON_GetObjectItemCaseSensitive(block, "quant_method");
+	bool modelopt = cJSON_IsString(method) && strcmp(method->valuestring, "modelopt") == 0;
+	bool ok = (!block || consumer_open(&rules, &config, NULL, err)) &&
+	          decode_linears(s, rules, modelopt ? PROFILE_MODELOPT : PROFILE_UNIVERSAL, err);
+	consumer_close(rules);
+	json_free(&config);
+	return ok;
+}
+
+/* ---- the cache ---- */
 
 static bool read_scale(const struct served_model *s, const char *name, float *scale,
                        error *err)
@@ -26,71 +144,6 @@ static bool read_scale(const struct served_model *s, const char *name, float *sc
 	return (isfinite(*scale) && *scale > 0) ||
 	       fail(err, EXIT_BAD_INPUT, "%s: %s: expected a finite scale above 0, found %g",
 	            t->file, name, (double)*scale);
-}
-
-static bool read_linear_scale(const struct served_model *s, const char *hub,
-                              const char *suffix, float *scale, error *err)
-{
-	char name[NAME_BYTES + 16];
-	snprintf(name, sizeof name, "%s.%s", hub, suffix);
-	return read_scale(s, name, scale, err);
-}
-
-/* Takes the codes and scales of a linear whose weight is FP8. */
-static bool take_codes(struct served_model *s, const char *hub, const struct tensor *t,
-                       struct quantised_linear *q, struct tensor *decoded, error *err)
-{
-	float weight, input;
-	if (!read_linear_scale(s, hub, "weight_scale", &weight, err) ||
-	    !read_linear_scale(s, hub, "input_scale", &input, err))
-		return false;
-	float *values = arena_alloc(&s->memory, (size_t)t->elements, sizeof *values, err);
-	if (!values)
-		return false;
-	fp8_decode(t->data, (size_t)t->elements, weight, values);
-	q->format = format_find("fp8_e4m3", "tensor");
-	q->values = values;
-	q->input = (struct input_step){ .encode = 1.0f / input, .decode = input };
-	*decoded = *t;
-	decoded->dtype = DTYPE_F32;
-	decoded->data = values;
-	decoded->bytes = (size_t)t->elements * sizeof *values;
-	s->fp8_linears++;
-	return true;
-}
-
-/* Puts the decoded tensor where the checkpoint's table has the coded one. */
-static void replace_tensor(struct checkpoint *c, const struct tensor *old,
-                           const struct tensor *new)
-{
-	for (size_t i = 0; i < c->count; i++)
-		if (c->by_name[i] == old)
-			c->by_name[i] = new;
-}
-
-static bool decode_linears(struct served_model *s, error *err)
-{
-	struct linear_shape *linears;
-	int count;
-	if (!list_linears(&s->config, &s->memory, &linears, &count, err))
-		return false;
-	s->quantised.linears = arena_alloc(&s->memory, (size_t)count,
-	                                   sizeof *s->quantised.linears, err);
-	s->decoded = arena_alloc(&s->memory, (size_t)count, sizeof *s->decoded, err);
-	if (!s->quantised.linears || !s->decoded)
-		return false;
-	for (int i = 0; i < count; i++) {
-		char hub[NAME_BYTES], name[NAME_BYTES + 8];
-		name_to_hub(linears[i].name, hub);
-		snprintf(name, sizeof name, "%s.weight", hub);
-		const struct tensor *t = checkpoint_find(&s->checkpoint, name);
-		if (!t || t->dtype != DTYPE_F8_E4M3)
-			continue;
-		if (!take_codes(s, hub, t, &s->quantised.linears[i], &s->decoded[i], err))
-			return false;
-		replace_tensor(&s->checkpoint, t, &s->decoded[i]);
-	}
-	return true;
 }
 
 /* The profile whose names the scales of the cache have; PROFILE_COUNT: it has none. */
@@ -126,8 +179,8 @@ bool served_model_open(struct served_model *s, const char *folder, error *err)
 {
 	*s = (struct served_model){ 0 };
 	if (model_config_load(&s->config, folder, err) &&
-	    checkpoint_open(&s->checkpoint, folder, err) && decode_linears(s, err) &&
-	    read_cache_scales(s, err) &&
+	    checkpoint_open(&s->checkpoint, folder, err) &&
+	    decode_checkpoint(s, folder, err) && read_cache_scales(s, err) &&
 	    model_open(&s->model, &s->checkpoint, &s->config, RESIDENT_BYTES, err)) {
 		s->quantised.model = &s->model;
 		return true;

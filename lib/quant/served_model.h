@@ -1,5 +1,5 @@
 /* Opening a checkpoint to run it: a base checkpoint as it is, an exported one as a
- * server would, with static FP8 inputs at its FP8 linears, and its keys and values
+ * server would, with inputs rounded at its quantised linears, and its keys and values
  * through FP8 where it has scales for them. */
 #ifndef QUERN_QUANT_SERVED_MODEL_H
 #define QUERN_QUANT_SERVED_MODEL_H
@@ -13,10 +13,11 @@
 struct served_model {
 	struct model_config config;
 	struct checkpoint checkpoint;
-	struct tensor *decoded; /* FP8 weights as float32, standing in for their tensors */
+	struct tensor *decoded; /* by linear: quantised weights as float32 */
 	struct model model;
 	struct quantised_model quantised; /* no codes anywhere for a base checkpoint */
-	int fp8_linears;
+	const struct tensor **replaced; /* by linear: the codes it stands in for */
+	int quantised_linears;
 	arena memory;
 };
 

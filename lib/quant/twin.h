@@ -4,13 +4,21 @@
 
 #include "lib/quant/variants.h"
 
-/* A file of the group's weights, code * scale rounded to BF16, made once and kept in the
- * tree's store. Adds to *written what was not there yet. */
-bool make_twin(const char *tree, const char *target, const struct variant_pair *pair,
-               struct output *out, uint64_t *written, error *err);
+/* A group's packed weights. */
+struct twin_job {
+	const char *tree, *target; /* as of an edge */
+	const struct variant_set *set;
+	const struct variant_pair *pair; /* of the set */
+	const struct linear_shape *linears;
+	int linear_count;
+};
 
-/* out[count] = bf16(value(codes[count]) * scale); `values` is room for `count`. */
-void decode_twin(const uint8_t *codes, size_t count, float scale, float *values,
-                 uint16_t *out);
+/* A file of the group's weights, what comes back of them rounded to BF16, made once and
+ * kept in the tree's store. Adds to *written what was not there yet. */
+bool make_twin(const struct twin_job *job, struct output *out, uint64_t *written,
+               error *err);
+
+/* out[count] = bf16(values[count]) */
+void round_twin(const float *values, size_t count, uint16_t *out);
 
 #endif

@@ -13,9 +13,10 @@
 #include "lib/checkpoint/model_files.h"
 #include "lib/model/expand.h"
 #include "lib/model/linears.h"
+#include "lib/quant/packed.h"
 #include "lib/quant/tensor_object.h"
 
-enum { CHUNK = 1 << 20 }; /* elements in float32 at once */
+enum { CHUNK = 1 << 20 }; /* elements in float32 at once; bytes of what they become */
 
 /* A file of the model, as it was when work on it began. */
 struct shard {
@@ -99,45 +100,96 @@ static bool tensor_amax(struct maker *m, const struct tensor *t, float *out, err
 	return true;
 }
 
-static bool write_codes(struct maker *m, struct object_writer *w, const struct tensor *t,
-                        float scale, error *err)
+/* A tensor of the packed weight, whole rows at a time; an even number of them. */
+static bool write_packed(struct maker *m, struct object_writer *w, const struct tensor *t,
+                         const struct packed_tensor *packed, size_t bytes, float whole,
+                         error *err)
 {
-	for (int64_t at = 0; at < t->elements; at += CHUNK) {
-		size_t count = chunk_of(t, at);
-		expand_values(m->chunk, t->dtype, chunk_bytes(t, at), count);
-		fp8_encode_weights(m->job->numerics, m->chunk, count, scale, m->codes);
-		if (!object_write(w, m->codes, count, err))
+	int64_t out = t->shape[0], in = t->elements / out;
+	const int64_t sides[2] = { out, in };
+	if (!packed->fill)
+		return object_write(w, sides, sizeof sides, err);
+	int64_t at_once = CHUNK / in / 2 * 2;
+	if (at_once < 2)
+		return fail(err, EXIT_BAD_INPUT, "%s: %s: expected at most %d columns, found %lld",
+		            t->file, t->name, CHUNK / 2, (long long)in);
+	for (int64_t row = 0; row < out; row += at_once) {
+		int64_t rows = out - row < at_once ? out - row : at_once;
+		size_t count = (size_t)(rows * in);
+		expand_values(m->chunk, t->dtype, chunk_bytes(t, row * in), count);
+		packed->fill(packed, m->job->numerics, m->chunk, (int)rows, (int)in, whole,
+		             m->codes);
+		if (!object_write(w, m->codes, bytes * (size_t)rows / (size_t)out, err))
 			return false;
-		forget_chunk(t, at);
+		forget_pages(chunk_bytes(t, row * in), count * dtype_bytes(t->dtype));
 	}
 	return true;
 }
 
 /* ---- one group ---- */
 
-static bool make_quantised(struct maker *m, struct edge *e, const struct tensor **members,
-                           struct variant_pair *pair, error *err)
+/* The scale of each whole member; 1 for formats that have none. */
+static bool find_scales(struct maker *m, const struct tensor **members,
+                        struct variant_pair *pair, error *err)
 {
-	struct tensor coded[MAX_MEMBERS];
+	const struct format *f = m->job->format;
 	float each[MAX_MEMBERS], largest = 0;
-	struct object_writer w;
 	for (int i = 0; i < pair->member_count; i++) {
 		if (!tensor_amax(m, members[i], &each[i], err))
 			return false;
 		largest = each[i] > largest ? each[i] : largest;
-		coded[i] = *members[i];
-		coded[i].dtype = DTYPE_F8_E4M3;
-		coded[i].bytes = (size_t)coded[i].elements;
 	}
-	if (!object_begin(&w, &e->store, err) ||
-	    !object_write_header(&w, coded, (size_t)pair->member_count, err))
-		return false;
+	for (int i = 0; i < pair->member_count; i++)
+		pair->weight_scales[i] = !f->weight_scale ? 1 : f->weight_scale(
+			m->job->numerics, m->job->shared_scales ? largest : each[i]);
+	return true;
+}
+
+/* Everything that a group's file holds, in its order. */
+struct packed_group {
+	struct packed_tensor lists[MAX_MEMBERS][MAX_PACKED];
+	struct tensor tensors[MAX_MEMBERS * MAX_PACKED];
+	char names[MAX_MEMBERS * MAX_PACKED][NAME_BYTES + 32];
+	int counts[MAX_MEMBERS], count;
+};
+
+static bool describe_group(const struct maker *m, const struct tensor **members,
+                           const struct variant_pair *pair, struct packed_group *g,
+                           error *err)
+{
+	g->count = 0;
 	for (int i = 0; i < pair->member_count; i++) {
-		float amax_used = m->job->shared_scales ? largest : each[i];
-		pair->weight_scales[i] = fp8_shipped_weight_scale(m->job->numerics, amax_used);
-		if (!write_codes(m, &w, members[i], pair->weight_scales[i], err))
-			return false;
+		const struct tensor *t = members[i];
+		if (m->job->profile == PROFILE_MODELOPT && m->job->format->paired_rows &&
+		    t->shape[0] % 2)
+			return fail(err, EXIT_BAD_INPUT, "%s: %s: ModelOpt's tensors of format %s need "
+			            "an even number of rows, found %lld", t->file, t->name,
+			            m->job->format_name, (long long)t->shape[0]);
+		g->counts[i] = m->job->format->tensors(m->job->profile, (int)t->shape[0],
+		                                       (int)(t->elements / t->shape[0]),
+		                                       g->lists[i]);
+		for (int k = 0; k < g->counts[i]; k++, g->count++)
+			describe_packed(&g->tensors[g->count], &g->lists[i][k], pair->members[i],
+			                g->names[g->count]);
 	}
+	return true;
+}
+
+static bool make_quantised(struct maker *m, struct edge *e, const struct tensor **members,
+                           struct variant_pair *pair, error *err)
+{
+	struct packed_group g;
+	struct object_writer w;
+	int n = 0;
+	if (!describe_group(m, members, pair, &g, err) ||
+	    !find_scales(m, members, pair, err) || !object_begin(&w, &e->store, err) ||
+	    !object_write_header(&w, g.tensors, (size_t)g.count, err))
+		return false;
+	for (int i = 0; i < pair->member_count; i++)
+		for (int k = 0; k < g.counts[i]; k++, n++)
+			if (!write_packed(m, &w, members[i], &g.lists[i][k], g.tensors[n].bytes,
+			                  pair->weight_scales[i], err))
+				return false;
 	return object_commit(&w, &pair->quantised, err);
 }
 
@@ -260,6 +312,18 @@ static bool take_outputs(struct edge *e, bool codes, struct variant_pair *pair, 
 	return true;
 }
 
+/* All that decides a group's codes but the weights. The profile only where the tensors
+ * of the two languages differ. */
+static void add_format(struct key *key, const struct variant_job *job)
+{
+	key_add(key, "element", job->format->element);
+	key_add(key, "granularity", job->format->granularity);
+	key_add(key, "numerics", numerics_name(job->numerics));
+	key_add(key, "scales", job->shared_scales ? "group" : "member");
+	if (!job->format->form.bilingual)
+		key_add(key, "profile", profile_name(job->profile));
+}
+
 static bool make_group(struct maker *m, const struct group *group, bool codes,
                        struct variant_pair *pair, error *err)
 {
@@ -269,8 +333,8 @@ static bool make_group(struct maker *m, const struct group *group, bool codes,
 	*pair = (struct variant_pair){ .group = group->name,
 		.member_count = group->member_count };
 	key_begin(&key, "quantize", &m->sources);
-	key_add(&key, "numerics", codes ? numerics_name(m->job->numerics) : "none");
-	key_add(&key, "scales", m->job->shared_scales ? "group" : "member");
+	if (codes)
+		add_format(&key, m->job);
 	bool ok = true;
 	for (int i = 0; ok && i < group->member_count; i++) {
 		pair->members[i] = m->linears[group->members[i]].name;
@@ -361,6 +425,9 @@ static bool make_pairs(struct maker *m, const struct model_config *config, error
 	if (!set->pairs || !m->grouped)
 		return false;
 	keep_included(&m->quantised, m->linears, m->job->include, m->job->include_count);
+	if (!keep_takeable(&m->quantised, m->linears, m->job->format, m->job->format_name,
+	                   m->job->skip_bad_shapes, err))
+		return false;
 	for (int g = 0; g < m->all.count; g++) {
 		const struct group *group = &m->all.groups[g];
 		if (group->kind == KIND_HEAD && config->text.tied_head)
@@ -376,6 +443,11 @@ static bool open_maker(struct maker *m, struct model_config *config, error *err)
 {
 	const struct variant_job *job = m->job;
 	char memo_path[PATH_BYTES];
+	if (job->numerics == NUMERICS_MODELOPT && job->profile == PROFILE_UNIVERSAL &&
+	    !job->format->form.bilingual)
+		return fail(err, EXIT_BAD_INPUT, "format %s %s: the universal profile needs scales "
+		            "exact in BF16 (use numerics quern or profile modelopt)",
+		            job->format->element, job->format->granularity);
 	m->chunk = aligned_alloc(64, CHUNK * sizeof(float));
 	m->codes = malloc(CHUNK);
 	if (!m->chunk || !m->codes)
@@ -396,7 +468,8 @@ bool make_variants(struct variant_set *set, const struct variant_job *job, error
 {
 	struct maker m = { .job = job, .set = set };
 	struct model_config config;
-	*set = (struct variant_set){ 0 };
+	*set = (struct variant_set){ .format_name = job->format_name, .format = job->format,
+		.profile = job->profile };
 	bool ok = open_maker(&m, &config, err) && make_pairs(&m, &config, err) &&
 	          make_rest(&m, err);
 	if (m.memo)

@@ -17,6 +17,11 @@ static void add_output(struct json_tree *tree, cJSON *parent, const struct outpu
 bool print_variants(const struct variant_set *set, text *out, error *err)
 {
 	struct json_tree tree = tree_new();
+	cJSON *format = tree_object(&tree, tree.root, "format");
+	tree_text(&tree, format, "name", set->format_name);
+	tree_text(&tree, format, "element", set->format->element);
+	tree_text(&tree, format, "granularity", set->format->granularity);
+	tree_text(&tree, tree.root, "profile", profile_name(set->profile));
 	cJSON *groups = tree_object(&tree, tree.root, "groups");
 	for (int i = 0; i < set->count; i++) {
 		const struct variant_pair *pair = &set->pairs[i];
@@ -103,10 +108,28 @@ static bool read_pair(struct variant_set *set, const json_doc *doc, const cJSON 
 	       read_scales(doc, entry, pair, err);
 }
 
+static bool read_format(struct variant_set *set, const json_doc *doc, error *err)
+{
+	const char *name, *element, *granularity, *profile;
+	const cJSON *format = json_object(doc, doc->root, "format", err);
+	if (!format || !json_text(doc, format, "name", &name, err) ||
+	    !json_text(doc, format, "element", &element, err) ||
+	    !json_text(doc, format, "granularity", &granularity, err) ||
+	    !json_text(doc, doc->root, "profile", &profile, err))
+		return false;
+	set->format = format_find(element, granularity);
+	if (!set->format || !profile_from_name(profile, &set->profile))
+		return json_fail(doc, format, err, "no format \"%.40s\", \"%.40s\" in profile "
+		                 "\"%.40s\"", element, granularity, profile);
+	set->format_name = arena_text(&set->memory, name, strlen(name), err);
+	return set->format_name != NULL;
+}
+
 static bool read_set(struct variant_set *set, const json_doc *doc, error *err)
 {
 	const cJSON *groups = json_object(doc, doc->root, "groups", err);
-	if (!groups || !read_output(doc, doc->root, "rest.safetensors", &set->rest, err))
+	if (!groups || !read_format(set, doc, err) ||
+	    !read_output(doc, doc->root, "rest.safetensors", &set->rest, err))
 		return false;
 	set->pairs = arena_alloc(&set->memory, (size_t)cJSON_GetArraySize(groups),
 	                         sizeof *set->pairs, err);

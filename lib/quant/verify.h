@@ -13,10 +13,10 @@ struct verified {
 	const char *profile, *layout;
 	int files, tensors, groups_selected, groups_total;
 	int cache_scales; /* of a key/value cache in FP8 */
-	int fp8_linears; /* in the bf16 profile those that come back of FP8 */
+	int quantised_linears; /* in the bf16 profile those that come back of codes */
 	int64_t bytes;
 	double bits;
-	/* FP8 linears that a consumer keeps in BF16 whatever it is told; -1: it does not
+	/* Quantised linears that a consumer keeps in BF16 whatever it is told; -1: it does not
 	 * read this profile. */
 	int lost[CONSUMER_COUNT];
 };
@@ -24,15 +24,15 @@ struct verified {
 /* Fails on the first broken promise, naming file and place. Changes nothing, but for the
  * date of a file whose bytes are not those listed. The promises:
  * - the files are exactly those of the list, each with its digest;
- * - the tensors are the base's, byte for byte, but for the FP8 weights, which have
- *   no NaN code, finite scales above 0 in the profile's dtype and shape, and come
- *   back within half a step of the base (one step under numerics modelopt);
+ * - the tensors are the base's, byte for byte, but for the quantised weights, which
+ *   have the tensors of their format in dtype and shape, no NaN code, finite scales
+ *   above 0, and come back within half a step of the base (one under numerics modelopt);
  * - of the bf16 profile, those weights are to the bit what quantising the base's gives,
  *   and there are neither scales nor quantization configs;
  * - the files are shards within their limit, or scales have a file to themselves;
- * - no scale belongs to a layer that is not FP8, no fused group is split, and under
- *   the default numerics its members share their scales;
- * - manifest, coverage and tensors name the same FP8 layers, selected and dropped
+ * - no scale belongs to a layer that is not quantised, no fused group is split, and
+ *   under the default numerics its members share their scales;
+ * - manifest, coverage and tensors name the same layers in the same formats, selected and dropped
  *   groups are all groups, and the bits are as claimed;
  * - manifest, coverage and configurations say the same of the key/value cache, and where
  *   it is in FP8 every layer has the two scales that the calibration gives;

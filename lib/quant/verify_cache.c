@@ -43,15 +43,16 @@ static bool check_said(const struct verifier *v, const json_doc *doc, const cJSO
 static bool check_configs(const struct verifier *v, error *err)
 {
 	const cJSON *block = json_object(&v->config, v->config.root, "quantization_config", err);
-	const cJSON *nested = block ? json_object(&v->hf_quant, v->hf_quant.root, "quantization",
-	                                          err) : NULL;
-	if (!nested)
+	bool alone = v->hf_quant.root == NULL; /* config.json is the only one */
+	const cJSON *nested = !block || alone ? NULL : json_object(&v->hf_quant, v->hf_quant.root,
+	                                                           "quantization", err);
+	if (!block || (!alone && !nested))
 		return false;
 	const cJSON *scheme = cJSON_GetObjectItemCaseSensitive(block, "kv_cache_scheme");
 	const cJSON *algo = cJSON_GetObjectItemCaseSensitive(nested, "kv_cache_quant_algo");
 	bool fp8 = cJSON_IsString(algo) && strcmp(algo->valuestring, "FP8") == 0;
 	return check_said(v, &v->config, block, scheme, is_fp8_scheme(scheme, v->profile), err) &&
-	       check_said(v, &v->hf_quant, nested, algo, fp8, err);
+	       (alone || check_said(v, &v->hf_quant, nested, algo, fp8, err));
 }
 
 static bool check_coverage(const struct verifier *v, const json_doc *coverage, arena *memory,

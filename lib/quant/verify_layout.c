@@ -38,19 +38,17 @@ static bool verify_shard(const struct verifier *v, const struct safetensors *fil
 	return true;
 }
 
-static bool is_scale(const struct verifier *v, const struct tensor *t)
+/* Of a whole weight or input; those of rows and blocks are with the codes. */
+static bool is_scale(const struct tensor *t)
 {
-	const char *leaf = name_leaf(t->name);
-	return strcmp(leaf, "weight_scale") == 0 || strcmp(leaf, "input_scale") == 0 ||
-	       is_cache_scale(v, t->name);
+	return t->elements == 1 && strstr(name_leaf(t->name), "_scale");
 }
 
-static bool verify_piece(const struct verifier *v, const struct safetensors *file,
-                         error *err)
+static bool verify_piece(const struct safetensors *file, error *err)
 {
 	bool scales = strcmp(file_name(file), "scales.safetensors") == 0;
 	for (size_t i = 0; i < file->count; i++)
-		if (is_scale(v, &file->tensors[i]) != scales)
+		if (is_scale(&file->tensors[i]) != scales)
 			return fail(err, EXIT_BAD_INPUT, "%s: %s: expected scales in "
 			            "scales.safetensors and nothing else there", file->path,
 			            file->tensors[i].name);
@@ -65,7 +63,7 @@ bool verify_layout(struct verifier *v, error *err)
 		packed |= is_shard(file_name(&v->published.files[i]), &number, &count);
 	for (size_t i = 0; i < v->published.file_count; i++)
 		if (!(packed ? verify_shard(v, &v->published.files[i], err)
-		             : verify_piece(v, &v->published.files[i], err)))
+		             : verify_piece(&v->published.files[i], err)))
 			return false;
 	v->done->layout = layout_name(packed ? LAYOUT_PACKED : LAYOUT_LINKED);
 	return true;

@@ -3,6 +3,7 @@
 #define QUERN_QUANT_VERIFY_PARTS_H
 
 #include "lib/checkpoint/safetensors.h"
+#include "lib/quant/formats/format.h"
 #include "lib/quant/groups.h"
 #include "lib/quant/kv_format.h"
 #include "lib/quant/numerics.h"
@@ -19,35 +20,43 @@ struct verifier {
 	struct linear_shape *linears;
 	int linear_count;
 	struct group_list groups;
-	bool *fp8; /* [linear]: what the published tensors are */
+	const struct format **formats; /* [linear], by the manifest; NULL: as it is */
+	float *wholes;          /* [linear]: the scale of the whole weight, where it has one */
+	bool *seen;             /* [published.count]: tensors that were accounted for */
 	enum numerics numerics; /* of the manifest */
 	bool shared_scales;     /* the same */
 	struct kv_format kv_cache; /* the same; name NULL: not quantised */
 	enum profile profile;
 	float *chunk;       /* [VERIFY_CHUNK] */
-	float *twin_scales; /* [linear] of PROFILE_BF16; 0: not computed yet */
 	struct verified *done;
 	arena memory;
 };
 
 bool verify_load(const struct verifier *v, const char *name, json_doc *doc, error *err);
 
+/* ---- verify_tensors.c ---- */
+
 /* A scale of the profile's dtype and shape, finite and above 0. */
 bool read_scale(const struct verifier *v, const char *name, float *scale, error *err);
 
-/* Whether the manifest has this linear among the quantised ones. */
-bool manifest_quantises(const struct verifier *v, int linear);
-
-/* The linear whose weight this tensor is, or -1. */
-int linear_of_tensor(const struct verifier *v, const char *tensor);
+/* Every published tensor is a base tensor to the byte, or belongs to a linear that the
+ * manifest quantises and is what its format makes of the base's weight. */
+bool verify_tensors(struct verifier *v, error *err);
 
 /* The base's weight of a linear; NULL with the error filled. */
 const struct tensor *base_weight(const struct verifier *v, int linear, error *err);
 
+/* Whole rows at once of a weight of `in` columns, an even number of them. */
+bool rows_at_once(const struct verifier *v, int linear, int *rows, error *err);
+
+/* Into v->chunk. */
+void expand_rows(const struct verifier *v, const struct tensor *t, int in, int first,
+                 int rows);
+void forget_rows(const struct tensor *t, int out, int first, int rows);
+
 /* verify_twin.c: the weight of a quantised linear in the bf16 profile is, to the bit,
- * what the base's becomes when it is quantised and comes back. */
-bool verify_twin(struct verifier *v, int linear, const struct tensor *t,
-                 const struct tensor *base, error *err);
+ * what the base's becomes when it is quantised and comes back. *twin: that weight. */
+bool verify_twin(struct verifier *v, int linear, const struct tensor **twin, error *err);
 
 /* verify_cache.c: everything says the same of the key/value cache, and where it is in FP8
  * each layer has the scales of its keys and values that the calibration gives. */

@@ -4,29 +4,20 @@
 #include <string.h>
 
 #include "kernels/amax.h"
-#include "lib/model/expand.h"
+#include "lib/quant/packed.h"
 #include "lib/quant/twin.h"
 #include "lib/quant/verify_parts.h"
 
-static const char *bytes_at(const struct tensor *t, int64_t first)
+static float tensor_amax(const struct verifier *v, int linear, const struct tensor *t,
+                         int at_once)
 {
-	return (const char *)t->data + (size_t)first * dtype_bytes(t->dtype);
-}
-
-static size_t chunk_at(const struct tensor *t, int64_t first)
-{
-	int64_t left = t->elements - first;
-	return (size_t)(left < VERIFY_CHUNK ? left : VERIFY_CHUNK);
-}
-
-static float tensor_amax(const struct verifier *v, const struct tensor *t)
-{
+	const struct linear_shape *shape = &v->linears[linear];
 	float largest = 0;
-	for (int64_t at = 0; at < t->elements; at += VERIFY_CHUNK) {
-		size_t count = chunk_at(t, at);
-		expand_values(v->chunk, t->dtype, bytes_at(t, at), count);
-		forget_pages(bytes_at(t, at), count * dtype_bytes(t->dtype));
-		float seen = amax(v->chunk, count);
+	for (int row = 0; row < shape->out; row += at_once) {
+		int rows = shape->out - row < at_once ? shape->out - row : at_once;
+		expand_rows(v, t, shape->in, row, rows);
+		forget_rows(t, shape->out, row, rows);
+		float seen = amax(v->chunk, (size_t)rows * (size_t)shape->in);
 		largest = seen > largest ? seen : largest;
 	}
 	return largest;
@@ -45,69 +36,87 @@ static const struct group *group_of(const struct verifier *v, int linear)
 static bool find_scales(struct verifier *v, int linear, error *err)
 {
 	const struct group *group = group_of(v, linear);
+	const struct format *f = v->formats[linear];
 	float each[MAX_MEMBERS], largest = 0;
 	if (!group)
 		return fail(err, EXIT_BAD_INPUT, "%s: %s: the manifest quantises it, but it is in "
 		            "no group", v->folder, v->linears[linear].name);
 	for (int m = 0; m < group->member_count; m++) {
-		const struct tensor *base = base_weight(v, group->members[m], err);
-		if (!base || !check_amax(each[m] = tensor_amax(v, base), base->name, err))
+		int at_once, member = group->members[m];
+		const struct tensor *base = base_weight(v, member, err);
+		if (!base || !rows_at_once(v, member, &at_once, err) ||
+		    !check_amax(each[m] = tensor_amax(v, member, base, at_once), base->name, err))
 			return false;
 		largest = each[m] > largest ? each[m] : largest;
 	}
 	for (int m = 0; m < group->member_count; m++)
-		v->twin_scales[group->members[m]] =
-			fp8_shipped_weight_scale(v->numerics, v->shared_scales ? largest : each[m]);
+		v->wholes[group->members[m]] = !f->weight_scale ? 1 : f->weight_scale(
+			v->numerics, v->shared_scales ? largest : each[m]);
 	return true;
 }
 
 /* Room for a chunk on its way. */
 struct room {
-	uint8_t codes[VERIFY_CHUNK];
 	float values[VERIFY_CHUNK];
 	uint16_t expected[VERIFY_CHUNK];
 };
 
-static bool compare_chunk(const struct verifier *v, float scale, const struct tensor *t,
-                          const struct tensor *base, int64_t at, struct room *room,
-                          error *err)
+static bool compare_rows(const struct verifier *v, int linear, const struct tensor *t,
+                         const struct tensor *base, int first, int rows, struct room *room,
+                         error *err)
 {
-	size_t count = chunk_at(base, at);
-	uint16_t found;
-	expand_values(v->chunk, base->dtype, bytes_at(base, at), count);
-	fp8_encode_weights(v->numerics, v->chunk, count, scale, room->codes);
-	decode_twin(room->codes, count, scale, room->values, room->expected);
-	bool equal = memcmp(bytes_at(t, at), room->expected,
-	                    count * sizeof room->expected[0]) == 0;
-	for (size_t i = 0; !equal && i < count; i++) {
-		memcpy(&found, bytes_at(t, at + (int64_t)i), sizeof found);
-		if (found != room->expected[i])
-			return fail(err, EXIT_BAD_INPUT, "%s: %s[%lld]: expected what comes back of %g "
-			            "in FP8, BF16 0x%04X, found 0x%04X", t->file, t->name,
-			            (long long)at + (long long)i, (double)v->chunk[i],
-			            room->expected[i], found);
-	}
-	forget_pages(bytes_at(base, at), count * dtype_bytes(base->dtype));
-	forget_pages(bytes_at(t, at), count * sizeof found);
-	return true;
+	const struct linear_shape *shape = &v->linears[linear];
+	const struct format *f = v->formats[linear];
+	size_t count = (size_t)rows * (size_t)shape->in;
+	size_t start = (size_t)first * (size_t)shape->in;
+	const char *found = (const char *)t->data + start * sizeof room->expected[0];
+	expand_rows(v, base, shape->in, first, rows);
+	if (!ship_and_return(f, v->numerics, v->chunk, rows, shape->in, v->wholes[linear],
+	                     room->values, err))
+		return false;
+	round_twin(room->values, count, room->expected);
+	if (memcmp(found, room->expected, count * sizeof room->expected[0]) == 0)
+		return true;
+	size_t i = 0;
+	uint16_t bits;
+	while (memcpy(&bits, found + i * sizeof bits, sizeof bits), bits == room->expected[i])
+		i++;
+	return fail(err, EXIT_BAD_INPUT, "%s: %s[%zu]: expected what comes back of %g in %s, "
+	            "BF16 0x%04X, found 0x%04X", t->file, t->name, start + i,
+	            (double)v->chunk[i], f->element, room->expected[i], bits);
 }
 
-bool verify_twin(struct verifier *v, int linear, const struct tensor *t,
-                 const struct tensor *base, error *err)
+static const struct tensor *find_twin(const struct verifier *v, const struct tensor *base,
+                                      error *err)
 {
-	if (t->dtype != DTYPE_BF16)
-		return fail(err, EXIT_BAD_INPUT, "%s: %s: expected BF16, found %s", t->file,
-		            t->name, dtype_name(t->dtype));
-	if (!v->twin_scales[linear] && !find_scales(v, linear, err))
+	const struct tensor *t = checkpoint_find(&v->published, base->name);
+	if (!t || t->dtype != DTYPE_BF16 || t->elements != base->elements) {
+		fail(err, EXIT_BAD_INPUT, "%s: %s: expected %lld BF16, found %s", v->folder,
+		     base->name, (long long)base->elements, t ? dtype_name(t->dtype) : "none");
+		return NULL;
+	}
+	return t;
+}
+
+bool verify_twin(struct verifier *v, int linear, const struct tensor **twin, error *err)
+{
+	int out = v->linears[linear].out, at_once;
+	const struct tensor *base = base_weight(v, linear, err);
+	const struct tensor *t = base ? find_twin(v, base, err) : NULL;
+	if (!t || !rows_at_once(v, linear, &at_once, err) ||
+	    (!v->wholes[linear] && !find_scales(v, linear, err)))
 		return false;
 	struct room *room = malloc(sizeof *room);
 	if (!room)
 		return fail_memory(err, "a chunk of weights", sizeof *room);
 	bool ok = true;
-	for (int64_t at = 0; ok && at < base->elements; at += VERIFY_CHUNK)
-		ok = compare_chunk(v, v->twin_scales[linear], t, base, at, room, err);
+	for (int row = 0; ok && row < out; row += at_once) {
+		int rows = out - row < at_once ? out - row : at_once;
+		ok = compare_rows(v, linear, t, base, row, rows, room, err);
+		forget_rows(base, out, row, rows);
+		forget_rows(t, out, row, rows);
+	}
 	free(room);
-	v->fp8[linear] = true;
-	v->done->fp8_linears++;
+	*twin = t;
 	return ok;
 }

@@ -259,7 +259,7 @@ static bool read_verified(struct findings *f, struct found_scheme *s, const char
 		return false;
 	if (doc && cJSON_IsTrue(item_of(doc->root, "verified")))
 		s->verified = 1;
-	s->lost = doc ? item_of(doc->root, "fp8_linears_lost") : NULL;
+	s->lost = doc ? item_of(doc->root, "quantized_linears_lost") : NULL;
 	return true;
 }
 

@@ -112,7 +112,7 @@ verify_finds_scales_that_nobody_announced() {
 	copy_checkpoint
 	sed -i 's/"kv_cache":/"no_cache":/' "spoilt/layer-sensitivity/${cached}_quant_manifest.json"
 	relist "layer-sensitivity/${cached}_quant_manifest.json"
-	verify_fails 'self_attn.[kv]_scale: a scale of what is not in FP8, or a stranger'
+	verify_fails 'self_attn.[kv]_scale: a scale of what is not quantised, or a stranger'
 }
 
 verify_wants_both_configs_to_say_it() {

@@ -94,7 +94,7 @@ verify_knows_the_profiles_scales() {
 	{ read -r own; read -r other; read -r own_size; read -r other_size; } <facts.txt
 	sed -i "s/$other/$own/; s/: $other_size\$/: $own_size/; s/: $other_size,/: $own_size,/" \
 		spoilt/layer-sensitivity/*_files.json
-	fails 2 'expected one F32 of rank 0, found BF16 of rank 1' \
+	fails 2 'expected 1 F32 of rank 0, found 1 BF16 of rank 1' \
 		"$out/bin/verify" --model demo/tiny-qwen2_5-vl spoilt
 }
 
@@ -108,7 +108,7 @@ verify_explains_a_consumer() {
 		layer.txt)" 2
 	is rules "$(grep -c '  rule     vllm/model_executor/.*py, [a-z_A-Z.]*$' layer.txt)" 2
 	"$out/bin/verify" --consumer tensorrt-llm "$published/$scheme" >all.txt
-	grep -q 'lost: [1-9][0-9]* that are FP8' all.txt
+	grep -q 'lost: [1-9][0-9]* that are quantised' all.txt
 	for program in vllm sglang tensorrt-llm; do
 		"$out/bin/verify" --consumer $program "$published/${scheme}_modelopt" >all.txt
 		grep -q 'modeling_\|modelopt' all.txt

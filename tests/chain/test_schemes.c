@@ -327,9 +327,11 @@ static int compare_forced(const struct family *f, const struct published *from,
 	snprintf(command, 16 * PATH_BYTES,
 	         "diversity --help && mkdir -p '%s/forced' && "
 	         "cp -f '%s/layer-sensitivity/'*_files.json '%s/layer-sensitivity/'*_coverage* "
-	         "'%s/layer-sensitivity/'*_coverage* '%s/forced' && "
+	         "'%s/layer-sensitivity/'*_coverage* '%s/layer-sensitivity/%s_quant_manifest.json' "
+	         "'%s/layer-sensitivity/%s_quant_manifest.json' '%s/forced' && "
 	         "cp -f '%s/layer-sensitivity/%s_files.json' '%s/forced/%s_files.json'",
-	         f->folder, from->folder, from->folder, to->folder, f->folder, from->folder,
+	         f->folder, from->folder, from->folder, to->folder, from->folder,
+	         from->file_name, to->folder, to->file_name, f->folder, from->folder,
 	         from->file_name, f->folder, to->file_name);
 	assert_int_equal(run_tool(command, said, size), 0);
 	snprintf(command, 16 * PATH_BYTES, "diversity --out '%s/forced/record.json' "
@@ -385,7 +387,8 @@ static void pack(const struct family *f, const struct published *p, const char *
 	path_in(slice, f, below);
 	const struct assembly a = { .model = DEMO_MODEL, .tree = tree, .scheme = p->name,
 		.file_name = p->file_name, .baseline = baseline, .slice = slice, .amax = amax,
-		.quantized = quantized, .out = out, .layout = LAYOUT_PACKED,
+		.quantized = (const char *const[]){ quantized }, .quantized_count = 1, .out = out,
+		.layout = LAYOUT_PACKED,
 		.shard_bytes = 3000000 };
 	if (!assemble_checkpoint(&a, &done, &err))
 		fail_msg("%s", err.text);

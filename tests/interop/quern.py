@@ -14,6 +14,7 @@ from pathlib import Path
 
 TREE = Path(os.environ.get("QUERN_TREE", "out"))
 WORK = Path(os.environ.get("QUERN_INTEROP", TREE / "interop"))
+FORMATS = Path(os.environ.get("QUERN_FORMATS", WORK / "formats/out"))  # every_format.json
 BASE = "demo/tiny-qwen2_5-vl"
 
 # Last components of the names of linears.

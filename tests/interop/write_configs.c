@@ -18,6 +18,7 @@
 #include "lib/checkpoint/fused.h"
 #include "lib/checkpoint/profile.h"
 #include "lib/model/linears.h"
+#include "lib/quant/formats/format.h"
 
 enum { RANDOM_PATTERNS = 4 };
 
@@ -90,6 +91,7 @@ static void decide(struct module_decision *modules, const struct linear_shape *l
 		bool served = strcmp(name, "lm_head") != 0 &&
 		              strcmp(name, "visual.patch_embed.proj") != 0;
 		modules[i].name = name;
+		modules[i].form = &format_find("fp8_e4m3", "tensor")->form;
 		if (i > 0 && modules_fuse(linears[i - 1].name, name))
 			modules[i].quantised = modules[i - 1].quantised;
 		else
@@ -126,7 +128,7 @@ static bool write_profile(const char *folder, enum profile profile,
 	    !json_parse(&doc, "base config", base, sizeof base - 1, err))
 		return false;
 	bool ok = print_config(profile, &doc, modules, count, false, &config, err) &&
-	          print_hf_quant_config(profile, modules, count, false, &hf_quant_config, err) &&
+	          print_hf_quant_config(modules, count, false, &hf_quant_config, err) &&
 	          print_decisions(modules, count, &decisions, err) &&
 	          write_part(path, "config.json", &config, err) &&
 	          write_part(path, "hf_quant_config.json", &hf_quant_config, err) &&

@@ -14,18 +14,20 @@ struct consumer_rules *open_rules(const json_doc *config,
 {
 	struct consumer_rules *rules;
 	error err;
-	if (!consumer_open(&rules, config, hf_quant_config, &err))
+	const json_doc *other = hf_quant_config && hf_quant_config->root ? hf_quant_config
+	                                                                 : NULL;
+	if (!consumer_open(&rules, config, other, &err))
 		fail_msg("%s", err.text);
 	return rules;
 }
 
 bool decision(const struct consumer_rules *rules, enum consumer c, const char *module)
 {
-	bool quantised;
+	const struct linear_form *form;
 	error err;
-	if (!consumer_decision(rules, c, module, &quantised, NULL, &err))
+	if (!consumer_decision(rules, c, module, &form, NULL, &err))
 		fail_msg("%s", err.text);
-	return quantised;
+	return form != NULL;
 }
 
 struct consumer_rules *rules_of(const char *config)

@@ -27,7 +27,7 @@ struct consumer_rules *open_rules(const json_doc *config,
 /* Of a config.json alone. */
 struct consumer_rules *rules_of(const char *config);
 
-/* consumer_decision, which must not fail. */
+/* Whether the consumer quantises the module; consumer_decision must not fail. */
 bool decision(const struct consumer_rules *rules, enum consumer c, const char *module);
 
 #endif

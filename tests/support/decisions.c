@@ -13,6 +13,7 @@
 
 #include "lib/checkpoint/fused.h"
 #include "lib/model/linears.h"
+#include "lib/quant/formats/format.h"
 
 void decisions_make(struct decisions *d, int vision_blocks, int text_layers)
 {
@@ -25,8 +26,10 @@ void decisions_make(struct decisions *d, int vision_blocks, int text_layers)
 		fail_msg("%s", err.text);
 	d->modules = arena_alloc(&d->memory, (size_t)d->count, sizeof *d->modules, &err);
 	assert_non_null(d->modules);
-	for (int i = 0; i < d->count; i++)
+	for (int i = 0; i < d->count; i++) {
 		d->modules[i].name = linears[i].name;
+		d->modules[i].form = &format_find("fp8_e4m3", "tensor")->form;
+	}
 }
 
 void decisions_free(struct decisions *d)
@@ -53,6 +56,15 @@ void decide(struct decisions *d, const char *glob, bool quantised)
 		fail_msg("no linear matches %s", glob);
 }
 
+void decide_form(struct decisions *d, const char *glob, const char *element,
+                 const char *granularity)
+{
+	decide(d, glob, true);
+	for (int i = 0; i < d->count; i++)
+		if (fnmatch(glob, d->modules[i].name, 0) == 0)
+			d->modules[i].form = &format_find(element, granularity)->form;
+}
+
 void decide_by_chance(struct decisions *d, int percent, uint32_t seed)
 {
 	uint32_t state = seed * 2654435761u + 1;
@@ -72,12 +84,15 @@ void write_configs(struct config_files *files, enum profile profile,
 	json_doc base;
 	text config = { 0 }, hf = { 0 };
 	error err;
+	files->hf_quant_config = (json_doc){ 0 };
 	if (!json_load(&base, "demo/tiny-qwen2_5-vl/config.json", 1 << 20, &err) ||
 	    !print_config(profile, &base, d->modules, d->count, false, &config, &err) ||
-	    !print_hf_quant_config(profile, d->modules, d->count, false, &hf, &err) ||
-	    !json_parse(&files->config, "config.json", config.data, config.length, &err) ||
-	    !json_parse(&files->hf_quant_config, "hf_quant_config.json", hf.data, hf.length,
-	                &err))
+	    !json_parse(&files->config, "config.json", config.data, config.length, &err))
+		fail_msg("%s", err.text);
+	if (profile_has_hf_quant_config(profile, d->modules, d->count) &&
+	    (!print_hf_quant_config(d->modules, d->count, false, &hf, &err) ||
+	     !json_parse(&files->hf_quant_config, "hf_quant_config.json", hf.data, hf.length,
+	                 &err)))
 		fail_msg("%s", err.text);
 	json_free(&base);
 	text_free(&config);

@@ -15,7 +15,7 @@ struct decisions {
 	arena memory;
 };
 
-/* All BF16. */
+/* All BF16; what decide() quantises is in per-tensor FP8. */
 void decisions_make(struct decisions *d, int vision_blocks, int text_layers);
 void decisions_free(struct decisions *d);
 
@@ -23,10 +23,14 @@ void decisions_free(struct decisions *d);
  * stay BF16 always. */
 void decide(struct decisions *d, const char *glob, bool quantised);
 
+/* The same, in a format by the words of the catalog; decide() does not change which. */
+void decide_form(struct decisions *d, const char *glob, const char *element,
+                 const char *granularity);
+
 /* Each fused layer and each other linear is FP8 with this probability. */
 void decide_by_chance(struct decisions *d, int percent, uint32_t seed);
 
-/* The two files of a checkpoint. */
+/* The two files of a checkpoint; the second may be none (root NULL). */
 struct config_files {
 	json_doc config, hf_quant_config;
 };

@@ -62,10 +62,6 @@ struct format {
 	/* Columns that share a scale; a linear's `in` must be a multiple. 1: any. */
 	int group;
 
-	/* Whether the checkpoint writer, verification and the servers' configurations know
-	 * the format. One that they do not can be calibrated, scored, ranked and sliced. */
-	bool exportable;
-
 	/* Whether lib/gpu scores it. */
 	bool on_gpu;
 
@@ -83,6 +79,9 @@ struct format {
 	                    int in, float *y);
 
 	/* ---- checkpoints, of the profiles that hold codes ---- */
+
+	/* ModelOpt's tensors have bytes that two rows share. */
+	bool paired_rows;
 
 	/* The tensors of a weight [out][in]; how many. */
 	int (*tensors)(enum profile p, int out, int in, struct packed_tensor *list);
@@ -108,6 +107,10 @@ struct format {
 
 /* NULL when there is none. */
 const struct format *format_find(const char *element, const char *granularity);
+
+/* The one that a reader of a profile's language would take for this; NULL when there is
+ * none. */
+const struct format *format_of_form(enum profile p, const struct linear_form *form);
 
 /* All of them; NULL past the last. */
 const struct format *format_at(int index);

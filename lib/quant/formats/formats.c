@@ -13,6 +13,15 @@ const struct format *format_at(int index)
 	return KNOWN[index];
 }
 
+const struct format *format_of_form(enum profile p, const struct linear_form *form)
+{
+	for (int i = 0; KNOWN[i]; i++)
+		if (p == PROFILE_MODELOPT ? forms_equal_modelopt(&KNOWN[i]->form, form)
+		                          : forms_equal_compressed(&KNOWN[i]->form, form))
+			return KNOWN[i];
+	return NULL;
+}
+
 const struct format *format_find(const char *element, const char *granularity)
 {
 	for (int i = 0; KNOWN[i]; i++)

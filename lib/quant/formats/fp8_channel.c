@@ -79,7 +79,7 @@ static void unpack(const struct packed_weight *p, int first, int rows, float *va
 	size_t width = (size_t)p->in, start = (size_t)first;
 	for (size_t row = 0; row < (size_t)rows; row++)
 		fp8_decode((const uint8_t *)p->data[0] + (start + row) * width, width,
-		           read_scale(p->profile, p->data[1], start + row), values + row * width);
+		           packed_scale(p->profile, p->data[1], start + row), values + row * width);
 }
 
 static size_t find_far(const struct packed_weight *p, int first, int rows, const float *w,
@@ -87,7 +87,7 @@ static size_t find_far(const struct packed_weight *p, int first, int rows, const
 {
 	size_t width = (size_t)p->in, start = (size_t)first;
 	for (size_t row = 0; row < (size_t)rows; row++) {
-		float scale = read_scale(p->profile, p->data[1], start + row);
+		float scale = packed_scale(p->profile, p->data[1], start + row);
 		size_t far = !is_scale(scale) ? 0 : fp8_find_far(
 			(const uint8_t *)p->data[0] + (start + row) * width, w + row * width, width,
 			scale, steps);
@@ -101,7 +101,7 @@ const struct format FORMAT_FP8_CHANNEL = {
 	.element = "fp8_e4m3", .granularity = "channel_token", .bits = 8, .group = 1,
 	.round_weight = round_weight, .input_step = input_step, .round_input = round_input,
 	.form = { .format = "float-quantized", .algorithm = "FP8_PER_CHANNEL_PER_TOKEN",
-	          .weights = { 8, "float", "channel", SCALE_STATIC, 0 },
-	          .inputs = { 8, "float", "token", SCALE_DYNAMIC, 0 } },
+	          .weights = { 8, "float", "channel", SCALE_STATIC, 0, NULL },
+	          .inputs = { 8, "float", "token", SCALE_DYNAMIC, 0, NULL } },
 	.tensors = tensors, .unpack = unpack, .find_far = find_far,
 };

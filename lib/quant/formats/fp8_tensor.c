@@ -73,11 +73,12 @@ static struct input_step served_step(float scale)
 
 const struct format FORMAT_FP8_TENSOR = {
 	.element = "fp8_e4m3", .granularity = "tensor", .bits = 8, .group = 1,
-	.exportable = true, .on_gpu = true, .round_weight = round_weight, .input_step = input_step,
+	.on_gpu = true, .round_weight = round_weight, .input_step = input_step,
 	.round_input = round_input,
-	.form = { .format = "float-quantized", .algorithm = "FP8", .bilingual = true,
-	          .weights = { 8, "float", "tensor", SCALE_STATIC, 0 },
-	          .inputs = { 8, "float", "tensor", SCALE_STATIC, 0 } },
+	.form = { .format = "float-quantized", .algorithm = "FP8",
+	          .own_groups = true, .bilingual = true,
+	          .weights = { 8, "float", "tensor", SCALE_STATIC, 0, NULL },
+	          .inputs = { 8, "float", "tensor", SCALE_STATIC, 0, NULL } },
 	.tensors = tensors, .unpack = unpack, .find_far = find_far,
 	.weight_scalar = TENSOR_SCALE("weight_scale"),
 	.input_scalar = TENSOR_SCALE("input_scale"),

@@ -104,7 +104,7 @@ static float read_group(const struct packed_weight *p, size_t group, int8_t *cod
 	const uint8_t *own = found[pairs ? row % 2 : 0];
 	for (int i = 0; i < GROUP; i++)
 		codes[i] = (int8_t)((pairs ? own[i] ^ OFFSET : own[i]) - OFFSET);
-	return read_scale(p->profile, p->data[1], group);
+	return packed_scale(p->profile, p->data[1], group);
 }
 
 static void unpack(const struct packed_weight *p, int first, int rows, float *values)
@@ -137,6 +137,6 @@ const struct format FORMAT_INT4_GROUP = {
 	.element = "int4", .granularity = "group128_weight_only", .bits = 4, .group = GROUP,
 	.round_weight = round_weight,
 	.form = { .format = "pack-quantized", .algorithm = "W4A16_AWQ", .awq_fields = true,
-	          .weights = { 4, "int", "group", SCALE_STATIC, GROUP } },
-	.tensors = tensors, .unpack = unpack, .find_far = find_far,
+	          .weights = { 4, "int", "group", SCALE_STATIC, GROUP, NULL } },
+	.paired_rows = true, .tensors = tensors, .unpack = unpack, .find_far = find_far,
 };

@@ -71,7 +71,7 @@ static void unpack(const struct packed_weight *p, int first, int rows, float *va
 	size_t width = (size_t)p->in, start = (size_t)first;
 	for (size_t row = 0; row < (size_t)rows; row++)
 		integer_decode((const int8_t *)p->data[0] + (start + row) * width, width,
-		               read_scale(p->profile, p->data[1], start + row),
+		               packed_scale(p->profile, p->data[1], start + row),
 		               values + row * width);
 }
 
@@ -80,7 +80,7 @@ static size_t find_far(const struct packed_weight *p, int first, int rows, const
 {
 	size_t width = (size_t)p->in, start = (size_t)first;
 	for (size_t row = 0; row < (size_t)rows; row++) {
-		float scale = read_scale(p->profile, p->data[1], start + row);
+		float scale = packed_scale(p->profile, p->data[1], start + row);
 		size_t far = !is_scale(scale) ? 0 : integer_find_far(
 			(const int8_t *)p->data[0] + (start + row) * width, w + row * width, width,
 			scale, steps);
@@ -99,8 +99,8 @@ const struct format FORMAT_INT8_CHANNEL = {
 	.element = "int8", .granularity = "channel", .bits = 8, .group = 1,
 	.round_weight = round_weight, .input_step = input_step, .round_input = round_input,
 	.form = { .format = "int-quantized", .algorithm = "W8A8_SQ_PER_CHANNEL",
-	          .weights = { 8, "int", "channel", SCALE_STATIC, 0 },
-	          .inputs = { 8, "int", "tensor", SCALE_STATIC, 0 } },
+	          .weights = { 8, "int", "channel", SCALE_STATIC, 0, NULL },
+	          .inputs = { 8, "int", "tensor", SCALE_STATIC, 0, NULL } },
 	.tensors = tensors, .unpack = unpack, .find_far = find_far,
 	.input_scalar = TENSOR_SCALE("input_scale"), .input_scale = shipped_input_scale,
 	.served_step = served_step,

@@ -169,9 +169,11 @@ static struct input_step served_step(float scale)
 const struct format FORMAT_NVFP4 = {
 	.element = "nvfp4", .granularity = "block16", .bits = 4.5, .group = BLOCK,
 	.round_weight = round_weight, .input_step = input_step, .round_input = round_input,
-	.form = { .format = "nvfp4-pack-quantized", .algorithm = "NVFP4",
-	          .weights = { 4, "float", "tensor_group", SCALE_STATIC, BLOCK },
-	          .inputs = { 4, "float", "tensor_group", SCALE_LOCAL, BLOCK } },
+	.form = { .format = "nvfp4-pack-quantized", .algorithm = "NVFP4", .own_groups = true,
+	          .weights = { 4, "float", "tensor_group", SCALE_STATIC, BLOCK,
+	                       "torch.float8_e4m3fn" },
+	          .inputs = { 4, "float", "tensor_group", SCALE_LOCAL, BLOCK,
+	                      "torch.float8_e4m3fn" } },
 	.tensors = tensors, .unpack = unpack, .find_far = find_far,
 	.weight_scalar = {
 		[PROFILE_UNIVERSAL] = { "weight_global_scale", DTYPE_F32, 1, true },

@@ -29,7 +29,7 @@ void fill_scales(const struct packed_tensor *t, enum numerics n, const float *w,
 	}
 }
 
-float read_scale(enum profile p, const void *data, size_t index)
+float packed_scale(enum profile p, const void *data, size_t index)
 {
 	float scale = 0;
 	size_t size = dtype_bytes(dtype_of(p));

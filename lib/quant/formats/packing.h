@@ -17,7 +17,7 @@ void fill_scales(const struct packed_tensor *t, enum numerics n, const float *w,
                  size_t count, int width, scale_rule *rule, void *bytes);
 
 /* One of them, read back. */
-float read_scale(enum profile p, const void *data, size_t index);
+float packed_scale(enum profile p, const void *data, size_t index);
 
 /* Whether weights can come back by it: a finite number above 0. */
 bool is_scale(float scale);

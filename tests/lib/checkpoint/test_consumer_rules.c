@@ -139,10 +139,10 @@ static void expect_why(const char *config, enum consumer c, const char *module,
                        const char *expected)
 {
 	struct consumer_rules *rules = rules_of(config);
-	bool quantised;
+	const struct linear_form *form;
 	text why = { 0 };
 	error err;
-	assert_true(consumer_decision(rules, c, module, &quantised, &why, &err));
+	assert_true(consumer_decision(rules, c, module, &form, &why, &err));
 	assert_string_equal(why.data, expected);
 	text_free(&why);
 	consumer_close(rules);
@@ -160,7 +160,7 @@ static void says_why(void **state)
 	           "transformers: \"re:.*o_proj\" matches "
 	           "model.language_model.layers.11.self_attn.o_proj");
 	expect_why(MODELOPT(""), CONSUMER_TENSORRT_LLM, "visual.merger.mlp.0",
-	           "TensorRT-LLM: never builds visual.merger.mlp.0 in FP8");
+	           "TensorRT-LLM: never quantises visual.merger.mlp.0");
 }
 
 /* ---- Files ---- */
@@ -198,14 +198,14 @@ static void says_who_finds_nothing(void **state)
 {
 	(void)state;
 	struct consumer_rules *rules = rules_of(MODELOPT(""));
-	bool quantised;
+	const struct linear_form *form;
 	int lost;
 	error err;
 	assert_false(consumer_reads(rules, CONSUMER_TRANSFORMERS));
-	assert_false(consumer_decision(rules, CONSUMER_TRANSFORMERS, O11, &quantised, NULL,
+	assert_false(consumer_decision(rules, CONSUMER_TRANSFORMERS, O11, &form, NULL,
 	                               &err));
 	expect_error(&err, EXIT_BAD_INPUT, "transformers", NULL);
-	struct module_decision one = { "lm_head", true };
+	struct module_decision one = { "lm_head", true, NULL };
 	assert_false(consumer_check(rules, CONSUMER_SGLANG_COMPRESSED, &one, 1, &lost, &err));
 	expect_error(&err, EXIT_BAD_INPUT, "SGLang (compressed-tensors)", NULL);
 	consumer_close(rules);
@@ -219,17 +219,17 @@ static void wants_quern_names(void **state)
 		"lm_head.x", "model.visual.merger.mlp.0" };
 	struct consumer_rules *rules = rules_of(MODELOPT(""));
 	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-		bool quantised;
+		const struct linear_form *form;
 		error err;
 		assert_false(consumer_decision(rules, CONSUMER_VLLM_MODELOPT, names[i],
-		                               &quantised, NULL, &err));
+		                               &form, NULL, &err));
 		expect_error(&err, EXIT_INTERNAL, names[i], NULL);
 	}
 	char longest[NAME_BYTES + 8] = "language_model.";
 	memset(longest + 15, 'x', NAME_BYTES - 20);
-	bool quantised;
+	const struct linear_form *form;
 	error err;
-	assert_false(consumer_decision(rules, CONSUMER_VLLM_MODELOPT, longest, &quantised,
+	assert_false(consumer_decision(rules, CONSUMER_VLLM_MODELOPT, longest, &form,
 	                               NULL, &err));
 	expect_error(&err, EXIT_INTERNAL, "language_model.xxx", NULL);
 	consumer_close(rules);
@@ -270,8 +270,14 @@ static void refuses_other_formats(void **state)
 		{ BLOCK_OF("\"quant_method\": \"modelopt\", \"quant_algo\": \"fp8\", "
 		           "\"ignore\": []"), "quant_algo", "\"FP8\"" },
 		{ BLOCK_OF("\"quant_method\": \"modelopt\", \"quant_algo\": "
-		           "\"MIXED_PRECISION\", \"ignore\": []"), "quant_algo",
-		  "\"MIXED_PRECISION\"" },
+		           "\"MIXED_PRECISION\", \"ignore\": []"), "quantization_config",
+		  "quantized_layers" },
+		{ BLOCK_OF("\"quant_method\": \"modelopt\", \"quant_algo\": "
+		           "\"MIXED_PRECISION\", \"quantized_layers\": {}"), "quantized_layers",
+		  "at least one layer" },
+		{ BLOCK_OF("\"quant_method\": \"modelopt\", \"quant_algo\": "
+		           "\"MIXED_PRECISION\", \"quantized_layers\": {\"a\": {}}"),
+		  "quantized_layers.a", "quant_algo" },
 		{ BLOCK_OF("\"quant_method\": \"modelopt\", \"quant_algo\": \"FP8\""),
 		  "quantization_config", "ignore" },
 	};
@@ -305,23 +311,32 @@ static void refuses_other_groups(void **state)
 	(void)state;
 	static const char *const cases[][3] = {
 		{ GROUPS(""), "config_groups", "one group" },
-		{ GROUPS(GROUP("[\"Linear\"]", FP8_TENSOR, FP8_TENSOR) ", \"h\": {}"),
-		  "config_groups", "one group" },
-		{ GROUPS(GROUP("[\"re:.*mlp\"]", FP8_TENSOR, FP8_TENSOR)), "targets",
-		  "Linear" },
+		{ GROUPS(GROUP("[\"re:.*mlp\"]", FP8_TENSOR, FP8_TENSOR) ", \"h\": {}"),
+		  "config_groups.h", "targets" },
+		{ GROUPS(GROUP("[\"re:.*mlp\"]", FP8_TENSOR, FP8_TENSOR) ", \"h\": 1"),
+		  "config_groups.h", "an object" },
+		{ GROUPS(GROUP("[]", FP8_TENSOR, FP8_TENSOR)), "targets", "Linear" },
+		{ GROUPS(GROUP("[\"Linear\"]", FP8_TENSOR, FP8_TENSOR) ", \"h\": {\"targets\": "
+		         "[\"re:x\"], \"weights\": " FP8_TENSOR ", \"input_activations\": null}"),
+		  "targets", "Linear" },
 		{ GROUPS(GROUP("[\"Linear\", \"x\"]", FP8_TENSOR, FP8_TENSOR)), "targets",
 		  "Linear" },
-		{ GROUPS(GROUP("[\"Linear\"]", "{\"num_bits\": 4}", FP8_TENSOR)), "num_bits",
-		  "4" },
-		{ GROUPS(GROUP("[\"Linear\"]", "{\"num_bits\": 8, \"type\": \"int\"}",
-		               FP8_TENSOR)), "type", "\"int\"" },
+		{ GROUPS(GROUP("[\"Linear\"]", "{\"num_bits\": 0}", FP8_TENSOR)), "num_bits",
+		  "0" },
+		{ GROUPS(GROUP("[\"Linear\"]", "{\"num_bits\": 8, \"type\": \"ternary\"}",
+		               FP8_TENSOR)), "type", "\"ternary\"" },
 		{ GROUPS(GROUP("[\"Linear\"]", FP8_TENSOR, "{\"num_bits\": 8, \"type\": "
-		               "\"float\", \"strategy\": \"token\"}")), "strategy", "\"token\"" },
+		               "\"float\", \"strategy\": \"block\"}")), "strategy", "\"block\"" },
 		{ GROUPS(GROUP("[\"Linear\"]", FP8_TENSOR, "{\"num_bits\": 8, \"type\": "
-		               "\"float\", \"strategy\": \"tensor\", \"dynamic\": true}")),
-		  "input_activations", "static" },
-		{ GROUPS(GROUP("[\"Linear\"]", FP8_TENSOR, "null")), "input_activations",
+		               "\"float\", \"strategy\": \"tensor\", \"dynamic\": \"now\"}")),
+		  "dynamic", "\"now\"" },
+		{ GROUPS(GROUP("[\"Linear\"]", FP8_TENSOR, "{\"num_bits\": 8, \"type\": "
+		               "\"float\", \"strategy\": \"tensor\", \"dynamic\": false, "
+		               "\"symmetric\": false}")), "input_activations", "symmetric" },
+		{ GROUPS(GROUP("[\"Linear\"]", FP8_TENSOR, "1")), "input_activations",
 		  "an object" },
+		{ GROUPS(GROUP("[\"Linear\"]", "null", FP8_TENSOR)), "config_groups.g",
+		  "quantised weights" },
 	};
 	expect_refusals(cases, sizeof cases / sizeof cases[0]);
 }

@@ -25,7 +25,7 @@ static int fp8_modules_lost(enum consumer c, const struct decisions *d)
 {
 	int lost = 0;
 	for (int i = 0; i < d->count; i++)
-		lost += d->modules[i].quantised && !consumer_takes_fp8(c, d->modules[i].name);
+		lost += d->modules[i].quantised && !consumer_takes_codes(c, d->modules[i].name);
 	return lost;
 }
 
@@ -342,9 +342,9 @@ static void expect_split(const char *config, enum consumer c, const char *module
                          const char *built)
 {
 	struct consumer_rules *rules = rules_of(config);
-	bool quantised;
+	const struct linear_form *form;
 	error err;
-	assert_false(consumer_decision(rules, c, module, &quantised, NULL, &err));
+	assert_false(consumer_decision(rules, c, module, &form, NULL, &err));
 	expect_error(&err, EXIT_BAD_INPUT, consumer_name(c), built, "all or none", NULL);
 	consumer_close(rules);
 }

@@ -265,7 +265,7 @@ static void says_what_the_cache_is_kept_in(void **state)
 			json_doc a, b;
 			error err;
 			assert_true(print_config(p, &base, d.modules, d.count, cache, &config, &err));
-			assert_true(print_hf_quant_config(p, d.modules, d.count, cache, &quant, &err));
+			assert_true(print_hf_quant_config(d.modules, d.count, cache, &quant, &err));
 			parse_json(&a, "config", "%s", config.data);
 			parse_json(&b, "quant", "%s", quant.data);
 			const cJSON *block = field(a.root, "quantization_config");
@@ -373,7 +373,7 @@ static void expect_refusal(const struct decisions *d, const char *a, const char 
 	for (enum profile p = PROFILE_UNIVERSAL; p <= PROFILE_MODELOPT; p++) {
 		assert_false(print_config(p, &base, d->modules, d->count, false, &out, &err));
 		expect_error(&err, EXIT_INTERNAL, a, b, NULL);
-		assert_false(print_hf_quant_config(p, d->modules, d->count, false, &out, &err));
+		assert_false(print_hf_quant_config(d->modules, d->count, false, &out, &err));
 		expect_error(&err, EXIT_INTERNAL, a, b, NULL);
 	}
 	assert_int_equal(out.length, 0);
@@ -393,10 +393,10 @@ static void refuses_what_no_reader_loads(void **state)
 	expect_refusal(&d, "visual.blocks.1.mlp.gate_proj", "visual.blocks.1.mlp.up_proj");
 	decide(&d, "*", true);
 	d.modules[0].quantised = true;
-	expect_refusal(&d, "visual.patch_embed.proj", "FP8");
+	expect_refusal(&d, "visual.patch_embed.proj", "quantised");
 	d.modules[0].quantised = false;
 	d.modules[d.count - 1].quantised = true;
-	expect_refusal(&d, "lm_head", "FP8");
+	expect_refusal(&d, "lm_head", "quantised");
 	decisions_free(&d);
 }
 

@@ -14,6 +14,7 @@
 #include "kernels/amax.h"
 #include "kernels/fp8.h"
 #include "lib/model/expand.h"
+#include "lib/quant/packed.h"
 #include "tests/support/e4m3.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/random_model.h"
@@ -87,6 +88,7 @@ static int clean_test(void **state)
 static struct variant_job job_of(enum numerics numerics, bool shared)
 {
 	return (struct variant_job){ .model = model, .tree = tree, .target = "the target",
+		.format_name = "FP8_DEFAULT_CFG", .format = format_find("fp8_e4m3", "tensor"),
 		.numerics = numerics, .shared_scales = shared, .exclude = HEAD,
 		.exclude_count = 1 };
 }
@@ -254,6 +256,84 @@ static void codes_are_the_nearest_and_the_rest_is_the_base(void **state)
 		check_job(&quern);
 		check_job(&modelopt);
 	}
+}
+
+/* What comes back of a packed member is what scoring rounds its weight to. */
+static void check_member(const struct variant_pair *pair, int member,
+                         const struct safetensors *packed, const struct safetensors *plain,
+                         const struct variant_job *job)
+{
+	const struct tensor_source from = tensors_of_file(packed);
+	const struct tensor *t = member_tensor(plain, pair, member);
+	struct linear_shape shape = { .out = (int)t->shape[0], .in = (int)t->shape[1] };
+	struct packed_linear p;
+	error err;
+	snprintf(shape.name, sizeof shape.name, "%s", pair->members[member]);
+	if (!packed_find_weight(&p, job->format, job->profile, &shape,
+	                        pair->weight_scales[member], &from, &err))
+		fail_msg("%s", err.text);
+	float *w = expanded(t), *back = expanded(t), *scored = expanded(t);
+	float largest = 0;
+	for (int m = 0; m < pair->member_count; m++) {
+		float *other = expanded(&plain->tensors[m]);
+		largest = fmaxf(largest, amax(other, (size_t)plain->tensors[m].elements));
+		free(other);
+	}
+	job->format->unpack(&p.weight, 0, shape.out, back);
+	job->format->round_weight(NUMERICS_QUERN, w, shape.out, shape.in, largest, scored);
+	assert_memory_equal(back, scored, (size_t)t->elements * sizeof *back);
+	free(w);
+	free(back);
+	free(scored);
+}
+
+static void check_packed_pair(const struct variant_pair *pair,
+                              const struct variant_job *job)
+{
+	struct safetensors packed, plain;
+	struct packed_tensor list[MAX_PACKED];
+	open_object(&packed, &pair->quantised);
+	open_object(&plain, &pair->plain);
+	int tensors = job->format->tensors(job->profile, 2, 128, list);
+	assert_int_equal(packed.count, pair->member_count * tensors);
+	for (int m = 0; m < pair->member_count; m++)
+		check_member(pair, m, &packed, &plain, job);
+	safetensors_close(&packed);
+	safetensors_close(&plain);
+}
+
+static void every_format_packs_what_it_scores(void **state)
+{
+	(void)state;
+	for (int k = 0; format_at(k); k++)
+		for (enum profile p = PROFILE_UNIVERSAL; p <= PROFILE_MODELOPT; p++) {
+			struct variant_job job = job_of(NUMERICS_QUERN, true);
+			struct variant_set set;
+			int coded = 0;
+			job.format = format_at(k);
+			job.profile = p;
+			job.skip_bad_shapes = true;
+			make_set(&set, &job);
+			for (int i = 0; i < set.count; i++) {
+				if (set.pairs[i].quantised.bytes)
+					check_packed_pair(&set.pairs[i], &job);
+				coded += set.pairs[i].quantised.bytes > 0;
+			}
+			assert_in_range(coded, 1, set.count - 1); /* the head has none */
+			variants_free(&set);
+		}
+}
+
+/* Scales that BF16 does not hold, in a profile that keeps them so. */
+static void refuses_numerics_that_do_not_fit(void **state)
+{
+	struct variant_job job = job_of(NUMERICS_MODELOPT, false);
+	struct variant_set set;
+	error err;
+	(void)state;
+	job.format = format_find("int8", "channel");
+	assert_false(make_variants(&set, &job, &err));
+	expect_error(&err, EXIT_BAD_INPUT, "int8", "numerics quern", NULL);
 }
 
 static void excluded_groups_have_no_codes(void **state)
@@ -464,7 +544,11 @@ static void a_set_comes_back_from_its_file(void **state)
 
 #define OBJECT "{\"object\": " \
 	"\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\", \"bytes\": 5}"
-#define SET(groups) "{\"groups\": " groups ",\n\"rest.safetensors\": " OBJECT "}"
+#define FORMAT(element) \
+	"\"profile\": \"universal\", \"format\": {\"name\": \"N\", \"element\": \"" element \
+	"\", \"granularity\": \"tensor\"}"
+#define SET(groups) \
+	"{" FORMAT("fp8_e4m3") ", \"groups\": " groups ",\n\"rest.safetensors\": " OBJECT "}"
 #define GROUP(fields) SET("{\"g\": {\"plain.safetensors\": " OBJECT ", " fields "}}")
 
 static void refuses_a_damaged_file(void **state)
@@ -474,7 +558,9 @@ static void refuses_a_damaged_file(void **state)
 		const char *content, *place, *says;
 	} cases[] = {
 		{ "{}", "q.json:1:1", "groups" },
-		{ "{\"groups\": {}}", "q.json:1:1", "rest.safetensors" },
+		{ "{\"groups\": {}}", "q.json:1:1", "format" },
+		{ "{" FORMAT("fp9") ", \"groups\": {}}", "format", "fp9" },
+		{ "{" FORMAT("fp8_e4m3") ", \"groups\": {}}", "q.json:1:1", "rest.safetensors" },
 		{ SET("[]"), "groups", "expected an object" },
 		{ SET("{\"g\": 5}"), "groups.g", "expected an object" },
 		{ GROUP("\"members\": 5"), "groups.g.members", "expected an array" },
@@ -505,22 +591,21 @@ static void refuses_a_damaged_file(void **state)
 	}
 }
 
+#define TEST(name) cmocka_unit_test_setup_teardown(name, make_test, clean_test)
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(codes_are_the_nearest_and_the_rest_is_the_base,
-		                                make_test, clean_test),
-		cmocka_unit_test_setup_teardown(excluded_groups_have_no_codes, make_test,
-		                                clean_test),
-		cmocka_unit_test_setup_teardown(a_tied_head_is_no_piece, make_test, clean_test),
-		cmocka_unit_test_setup_teardown(a_second_run_finds_everything, make_test,
-		                                clean_test),
-		cmocka_unit_test_setup_teardown(a_changed_shard_costs_its_own_pieces, make_test,
-		                                clean_test),
-		cmocka_unit_test_setup_teardown(zeros_and_nan, make_test, clean_test),
-		cmocka_unit_test_setup_teardown(a_set_comes_back_from_its_file, make_test,
-		                                clean_test),
-		cmocka_unit_test_setup_teardown(refuses_a_damaged_file, make_test, clean_test),
+		TEST(codes_are_the_nearest_and_the_rest_is_the_base),
+		TEST(every_format_packs_what_it_scores),
+		TEST(refuses_numerics_that_do_not_fit),
+		TEST(excluded_groups_have_no_codes),
+		TEST(a_tied_head_is_no_piece),
+		TEST(a_second_run_finds_everything),
+		TEST(a_changed_shard_costs_its_own_pieces),
+		TEST(zeros_and_nan),
+		TEST(a_set_comes_back_from_its_file),
+		TEST(refuses_a_damaged_file),
 	};
 	return cmocka_run_group_tests(tests, make, clean);
 }

@@ -217,7 +217,6 @@ static void test_list(void **state)
 	assert_null(format_find("fp9", "tensor"));
 	assert_true(format_find("nvfp4", "block16")->bits == 4.5);
 	assert_true(format_find("int4", "group128_weight_only")->bits == 4);
-	assert_true(format_find("fp8_e4m3", "tensor")->exportable);
 }
 
 static void test_shapes(void **state)

@@ -1,0 +1,141 @@
+#!/bin/sh
+# Every number format as checkpoints, alone and mixed, text and vision: all profiles are
+# verified, each says in its configurations what the others say, answers alike, and
+# damage to any kind of tensor is noticed.
+. tests/support/scenario.sh
+
+tree=$work/tree
+published=$out/models/tiny/quantized
+work_of=$out/work/tiny/schemes
+
+schemes="fp8_rows int8 int8_half int4 nvfp4 mixed_7_bits fp8_nvfp4_7_bits"
+
+builds_every_profile() {
+	catalog=$repo/tests/support/every_format.json
+	make_tree "$tree"
+	cd "$tree"
+	build all $(for s in $schemes; do echo "${s}_modelopt ${s}_bf16"; done)
+	for scheme in $schemes; do
+		is "profiles of $scheme" \
+			"$(cat $work_of/$scheme/verify*.json | grep -c '"verified": true')" 3
+	done
+	build all
+	nothing_done
+}
+
+# words SCHEME FILE PATTERN...: the file has each.
+words() {
+	file=$published/$1/$2
+	shift 2
+	for pattern; do
+		grep -q -e "$pattern" "$file" || {
+			echo "$file: expected /$pattern/"
+			return 1
+		}
+	done
+}
+
+names_formats() {
+	cd "$tree"
+	words fp8_rows config.json '"format": "float-quantized"' '"strategy": "token"'
+	words int8 config.json '"format": "int-quantized"' '"strategy": "channel"'
+	words int4 config.json '"format": "pack-quantized"' '"input_activations": null'
+	words nvfp4 config.json '"format": "nvfp4-pack-quantized"' '"dynamic": "local"'
+	words mixed_7_bits config.json '"format": "mixed-precision"' '"format": "pack-quantized"' \
+		'"group_1"' '"re:.*layers'
+	words fp8_nvfp4_7_bits config.json '"format": "mixed-precision"' \
+		'"format": "float-quantized"' '"format": "nvfp4-pack-quantized"'
+	# Their tensors are not ModelOpt's.
+	for scheme in $schemes; do
+		[ ! -e "$published/$scheme/hf_quant_config.json" ]
+	done
+	words fp8_rows_modelopt hf_quant_config.json '"FP8_PER_CHANNEL_PER_TOKEN"'
+	words int8_modelopt hf_quant_config.json '"W8A8_SQ_PER_CHANNEL"'
+	words int4_modelopt hf_quant_config.json '"W4A16_AWQ"' '"group_size": 128'
+	words nvfp4_modelopt hf_quant_config.json '"NVFP4"' '"group_size": 16'
+	words fp8_nvfp4_7_bits_modelopt hf_quant_config.json '"MIXED_PRECISION"' \
+		'"quantized_layers"'
+	words fp8_nvfp4_7_bits_modelopt config.json '"MIXED_PRECISION"' '"quantized_layers"'
+}
+
+# What the shape of the vision tower's down_proj does not allow stays as it is.
+leaves_bad_shapes() {
+	cd "$tree"
+	[ -e "$published/nvfp4/visual.blocks.0.attn.qkv.nvfp4.safetensors" ]
+	[ -e "$published/nvfp4/visual.blocks.0.mlp.down_proj.plain.safetensors" ]
+	[ -e "$published/int4/language_model.layers.0.mlp.gate_proj.int4.safetensors" ]
+	[ -e "$published/int4/language_model.layers.0.mlp.down_proj.plain.safetensors" ]
+}
+
+answer() {
+	"$out/bin/generate" --image demo/images/scene_071.png "$published/$1"
+}
+
+profiles_answer_alike() {
+	cd "$tree"
+	for scheme in $schemes; do
+		is "$scheme in ModelOpt's tensors" "$(answer "${scheme}_modelopt")" "$(answer "$scheme")"
+		answer "${scheme}_bf16" | grep -q .
+	done
+}
+
+# spoil SCHEME FILE AT: a copy of which one byte is another, and its list knows.
+spoil() {
+	rm -rf spoilt
+	cp -r "$published/$1" spoilt
+	chmod -R u+w spoilt
+	before=$(sha256sum <"spoilt/$2" | cut -d' ' -f1)
+	size=$(stat -c %s "spoilt/$2")
+	printf '\377' | dd of="spoilt/$2" bs=1 seek=$((size - $3)) conv=notrunc 2>/dev/null
+	after=$(sha256sum <"spoilt/$2" | cut -d' ' -f1)
+	[ "$before" != "$after" ]
+	sed -i "s/$before/$after/" spoilt/layer-sensitivity/*_files.json
+}
+
+notices() {
+	fails 2 "$1" "$out/bin/verify" --model demo/tiny-qwen2_5-vl spoilt
+}
+
+# The 17th byte from the end of a piece is the upper one of a scale, of a row, group or
+# block (after int4's are the 16 bytes of its shape); long before it are codes.
+notices_damage() {
+	cd "$tree"
+	piece=language_model.layers.0.self_attn.q_proj
+	for scheme in fp8_rows int8 int4 nvfp4; do
+		element=${scheme%_rows}
+		for profile in "" _modelopt; do
+			spoil $scheme$profile $piece.$element.safetensors 17
+			notices 'v_proj\.weight(_packed)?\[[0-9]+, [0-9]+\]: expected what comes back'
+			spoil $scheme$profile $piece.$element.safetensors 9000
+			notices 'proj\.weight(_packed)?\[[0-9]+, [0-9]+\]: expected what comes back'
+		done
+		spoil ${scheme}_bf16 $piece.bf16.safetensors 1
+		notices "v_proj.weight\[[0-9]+\]: expected what comes back of .* in"
+	done
+	for scheme in int8 nvfp4; do
+		spoil $scheme scales.safetensors 1
+		notices 'a finite scale above 0|expected what comes back'
+	done
+}
+
+# Another checkpoint's configuration over the same tensors.
+notices_other_words() {
+	cd "$tree"
+	rm -rf spoilt
+	cp -r "$published/int8" spoilt
+	chmod -R u+w spoilt
+	before=$(sha256sum <spoilt/config.json | cut -d' ' -f1)
+	sed -i 's/"strategy": "channel"/"strategy": "tensor"/' spoilt/config.json
+	after=$(sha256sum <spoilt/config.json | cut -d' ' -f1)
+	sed -i "s/$before/$after/; s/\"bytes\": $(stat -c %s "$published/int8/config.json")\$/\"bytes\": $(stat -c %s spoilt/config.json)/" \
+		spoilt/layer-sensitivity/*_files.json
+	notices 'expected INT8 by channel, found INT8 by'
+}
+
+check builds_every_profile builds_every_profile
+check names_formats names_formats
+check leaves_bad_shapes leaves_bad_shapes
+check profiles_answer_alike profiles_answer_alike
+check notices_damage notices_damage
+check notices_other_words notices_other_words
+finish
