@@ -302,7 +302,8 @@ static void find_strangers(struct check *c, const char *name, const char *folder
 			continue;
 		if (S_ISDIR(st.st_mode)) {
 			find_strangers(c, name, folder, relative, list_path, list);
-		} else if (strcmp(full, list_path) != 0 && !field(list, relative)) {
+		} else if (strcmp(full, list_path) != 0 && strcmp(relative, CARD_FILE) != 0 &&
+		           !field(list, relative)) {
 			snprintf(why, sizeof why, "%s is in no list of files", full);
 			report(c, "foreign", name, why);
 		}
@@ -316,6 +317,7 @@ static bool check_folder(struct check *c, const char *name, const char *folder,
                          const char *list_path, bool *whole, error *err)
 {
 	json_doc list;
+	char card[PATH_BYTES], why[PATH_BYTES + 64];
 	int before = *c->faults;
 	*whole = false;
 	if (!json_load(&list, list_path, MAX_JSON_BYTES, err)) {
@@ -326,7 +328,7 @@ static bool check_folder(struct check *c, const char *name, const char *folder,
 	bool ok = true;
 	for (const cJSON *file = list.root->child; ok && file; file = file->next) {
 		const cJSON *sha256 = field(file, "sha256");
-		char path[PATH_BYTES], why[PATH_BYTES + 64];
+		char path[PATH_BYTES];
 		const char *kind = NULL;
 		if (!cJSON_IsString(sha256) || !file->string || strstr(file->string, ".."))
 			report(c, "damaged", name, "its list of files is none");
@@ -334,6 +336,11 @@ static bool check_folder(struct check *c, const char *name, const char *folder,
 		               compare_file(c, path, sha256->valuestring, why, &kind, err)) &&
 		         kind)
 			report(c, kind, name, why);
+	}
+	if (ok && (ok = join_path(card, sizeof card, folder, CARD_FILE, err)) &&
+	    !file_exists(card)) {
+		snprintf(why, sizeof why, "%s is not there", card);
+		report(c, "missing", name, why);
 	}
 	find_strangers(c, name, folder, "", list_path, list.root);
 	json_free(&list);

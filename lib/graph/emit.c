@@ -86,6 +86,7 @@ static void emit_help(text *out, const struct catalog *c)
 	          "  tools          compile and link the programs\n"
 	          "  pareto         budgets against scores, of every baseline\n"
 	          "  evaluate       the damage of schemes against the model as it is\n"
+	          "  cards          the same, then into the checkpoints' model cards (cards_bf16 ...)\n"
 	          "  check_quality  fails unless every ranking does far less damage than chance\n"
 	          "  report         evaluate, then one page about every model, as .md and .html\n"
 	          "  report_only    that page from what is there, nothing computed\n"

@@ -457,6 +457,7 @@ bool emit_data(struct emitted *e, text *edges, const struct plan *plan,
 	if (!emit_artifacts(&e->artifacts, plan, settings->workers, err) ||
 	    !emit_report(e, edges, plan, settings, err))
 		return false;
+	emit_cards(e, edges, plan, settings->out);
 	emit_manifest(e, edges, settings);
 	emit_pareto_target(edges, plan, settings->out);
 	emit_looks(edges, plan, settings);

@@ -27,6 +27,9 @@ int count_parts(int64_t samples, const struct calibration *k, int64_t workers);
 bool emit_report(struct emitted *e, text *edges, const struct plan *plan,
                  const struct tree_settings *settings, error *err);
 
+/* The edges that put what evaluate found into model cards. */
+void emit_cards(struct emitted *e, text *out, const struct plan *plan, const char *tree);
+
 /* ---- pieces of edges ---- */
 
 /* A tool as an input: its digest decides, its program only has to be there. */
@@ -62,6 +65,10 @@ void baseline_folder(char *folder, const struct catalog_baseline *b, const char 
 void name_pieces(char path[PATH_BYTES], const struct catalog_baseline *b, int format,
                  enum profile p, const char *tree);
 
+/* What evaluate writes of a baseline and a set. */
+void name_damage(char *path, const struct catalog_baseline *b,
+                 const struct evaluation_set *k, const char *out);
+
 /* What the manifests of a scheme are called. */
 const char *scheme_file_name(const struct scheme *s);
 
@@ -71,6 +78,7 @@ struct checkpoint_names {
 	char folder[PATH_BYTES];
 	char list[PATH_BYTES];     /* of its files, the last one written */
 	char verified[PATH_BYTES]; /* what verify says of it */
+	char card[PATH_BYTES];     /* its model card, complete */
 };
 
 /* Whether the scheme has a target for the profile: not an FP8 cache in one that has no

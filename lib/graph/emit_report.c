@@ -6,7 +6,7 @@
 #include "lib/base/json_tree.h"
 #include "lib/graph/emit_internal.h"
 
-static void name_damage(char *path, const struct catalog_baseline *b,
+void name_damage(char *path, const struct catalog_baseline *b,
                         const struct evaluation_set *k, const char *out)
 {
 	char folder[PATH_BYTES];
@@ -366,7 +366,7 @@ bool emit_report(struct emitted *e, text *edges, const struct plan *plan,
 		emit_sanity(edges, plan, &c->models[m], settings->out);
 		text_printf(&sanity, " sanity_%s", c->models[m].name);
 	}
-	text_printf(edges, "build evaluate: phony%s\nbuild report: phony%s\n"
+	text_printf(edges, "build evaluate: phony%s\nbuild report: phony%s cards\n"
 	            "build report_only: phony%s\nbuild sanity: phony%s\n",
 	            damage.data ? damage.data : "",
 	            all.data ? all.data : "", only.data ? only.data : "",

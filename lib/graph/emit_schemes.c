@@ -85,6 +85,8 @@ void name_checkpoint(struct checkpoint_names *n, const struct scheme *s, enum pr
 	snprintf(n->folder, PATH_BYTES, "%s/models/%s/quantized/%s", tree, model, n->target);
 	snprintf(n->list, PATH_BYTES, "%.3000s/layer-sensitivity/%s_files.json", n->folder,
 	         scheme_file_name(s));
+	snprintf(n->card, PATH_BYTES, "%s/work/%s/schemes/%s/card%s%s.md", tree, model, s->name,
+	         own ? "" : ".", own ? "" : profile_name(p));
 	snprintf(n->verified, PATH_BYTES, "%s/work/%s/schemes/%s/verify%s%s.json", tree, model,
 	         s->name, own ? "" : ".", own ? "" : profile_name(p));
 }

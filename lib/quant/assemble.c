@@ -1,8 +1,8 @@
 /* Assembling a checkpoint; see assemble.h.
  *
  * Weights come from the store; scales, the index and the configurations are written
- * here. The list of all files with their digests is written last and is what verify
- * starts from. */
+ * here. The list of all files with their digests is what verify starts from; the model
+ * card, which names the digest of the list, comes last. */
 #include "lib/quant/assemble.h"
 
 #include <ctype.h>
@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/artifact/release.h"
 #include "lib/checkpoint/model_files.h"
 #include "lib/model/linears.h"
 #include "lib/quant/assemble_parts.h"
@@ -146,7 +147,7 @@ static bool add_texts(struct builder *b, error *err)
 		return false;
 	for (int i = 0; i < names.count; i++) {
 		char path[PATH_BYTES];
-		if (strcmp(names.names[i], "README.md") != 0 &&
+		if (strcmp(names.names[i], CARD_FILE) != 0 &&
 		    !(join_path(path, sizeof path, b->a->model, names.names[i], err) &&
 		      add_shared(b, names.names[i], path, err)))
 			return false;
@@ -221,7 +222,8 @@ static void name_elements(const struct builder *b, char *out, size_t size)
 		                         i == 0 ? "" : i == count - 1 ? " and " : ", ", names[i]);
 }
 
-static bool write_card(struct builder *b, error *err)
+/* The card is no part of the list, whose digest it names. */
+static bool write_card(struct builder *b, const struct digest *list, error *err)
 {
 	text card = { 0 };
 	char elements[64];
@@ -229,20 +231,25 @@ static bool write_card(struct builder *b, error *err)
 	const struct card_facts facts = { .scheme = b->a->scheme, .elements = elements,
 		.bilingual = profile_has_hf_quant_config(PROFILE_UNIVERSAL, b->decisions,
 		                                         b->linear_count),
-		.profile = b->a->profile, .baseline = &b->baseline,
-		.coverage = &b->coverage, .model = b->a->model };
-	bool ok = print_model_card(&facts, &card, err) && add_text(b, "README.md", &card, err);
+		.file_name = b->a->file_name, .profile = b->a->profile, .baseline = &b->baseline,
+		.coverage = &b->coverage, .model = b->a->model, .list = list };
+	bool ok = print_model_card(&facts, &card, err) &&
+	          draft_write(&b->draft, CARD_FILE, card.data, card.length, err);
+	b->written += card.length;
 	text_free(&card);
 	return ok;
 }
 
-static bool write_file_list(struct builder *b, error *err)
+static bool write_list_and_card(struct builder *b, error *err)
 {
 	char name[PATH_BYTES];
 	text printed = { 0 };
+	struct digest digest;
 	snprintf(name, sizeof name, SENSITIVITY_FOLDER "/%s" FILES_SUFFIX, b->a->file_name);
 	bool ok = tree_finish(&b->files, &printed, err) &&
-	          draft_write(&b->draft, name, printed.data, printed.length, err);
+	          draft_write(&b->draft, name, printed.data, printed.length, err) &&
+	          digest_bytes(printed.data, printed.length, &digest, err) &&
+	          write_card(b, &digest, err);
 	text_free(&printed);
 	return ok;
 }
@@ -255,8 +262,7 @@ static bool fill_draft(struct builder *b, error *err)
 	b->weight_map = tree_object(&b->index, b->index.root, "weight_map");
 	return choose_weights(b, err) && lay_out_weights(b, err) && write_index(b, err) &&
 	       write_configs(b, err) && add_texts(b, err) && add_manifests(b, err) &&
-	       write_card(b, err) &&
-	       write_file_list(b, err);
+	       write_list_and_card(b, err);
 }
 
 static void free_builder(struct builder *b)

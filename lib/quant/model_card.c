@@ -5,8 +5,11 @@
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "lib/base/file.h"
+#include "lib/checkpoint/model_files.h"
+#include "lib/quant/assemble.h"
 
 static const char *text_of(const cJSON *object, const char *field, const char *otherwise)
 {
@@ -14,11 +17,12 @@ static const char *text_of(const cJSON *object, const char *field, const char *o
 	return cJSON_IsString(item) ? item->valuestring : otherwise;
 }
 
-/* The value of "license:" in the front matter of the base's README.md, appended as
- * it stands; nothing where there is none. */
+/* The lines of the front matter of the base's README.md that say under what licence it
+ * is, appended as they stand; nothing where there are none. */
 static bool add_licence(text *out, const char *model, error *err)
 {
 	enum { MAX_README_BYTES = 16 << 20 };
+	static const char *const fields[] = { "license:", "license_name:", "license_link:" };
 	char path[PATH_BYTES], *readme;
 	size_t size;
 	if (!join_path(path, sizeof path, model, "README.md", err))
@@ -29,12 +33,55 @@ static bool add_licence(text *out, const char *model, error *err)
 		return false;
 	char *end = strncmp(readme, "---\n", 4) == 0 ? strstr(readme + 4, "\n---") : NULL;
 	if (end)
-		*end = '\0';
-	char *line = end ? strstr(readme, "\nlicense:") : NULL;
-	if (line)
-		text_printf(out, "%.*s\n", (int)strcspn(line + 1, "\n"), line + 1);
+		end[1] = '\0';
+	for (char *line = end ? readme : NULL; line; line = strchr(line, '\n')) {
+		line += *line == '\n';
+		for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++)
+			if (strncmp(line, fields[i], strlen(fields[i])) == 0)
+				text_printf(out, "%.*s\n", (int)strcspn(line, "\n"), line);
+		if (!*line)
+			break;
+	}
 	free(readme);
 	return true;
+}
+
+/* Licence files of the base lie beside the card. */
+static bool add_licence_files(text *out, const char *model, int *count, error *err)
+{
+	arena memory = { 0 };
+	struct file_names names;
+	bool ok = list_model_files(model, FILES_TEXTS, &memory, &names, err);
+	*count = 0;
+	for (int i = 0; ok && i < names.count; i++)
+		if (strncasecmp(names.names[i], "licen", 5) == 0)
+			text_printf(out, "%s%s", (*count)++ ? ", " : "", names.names[i]);
+	arena_free(&memory);
+	return ok;
+}
+
+/* The same for a person; `front` is what add_licence gave. */
+static bool add_licence_line(text *out, const char *model, const text *front, error *err)
+{
+	int files;
+	text names = { 0 };
+	bool ok = add_licence_files(&names, model, &files, err);
+	text_puts(out, "- Licence: ");
+	for (size_t i = 0; i + 1 < front->length; i++)
+		if (front->data[i] == '\n')
+			text_puts(out, ", ");
+		else
+			text_add(out, front->data + i, 1);
+	if (front->length)
+		text_puts(out, " (copied from the base model's card)");
+	if (files)
+		text_printf(out, "%sthe base model's %s, beside this file",
+		            front->length ? "; " : "", names.data);
+	if (!front->length && !files)
+		text_puts(out, "the base model's folder names none");
+	text_puts(out, "\n");
+	text_free(&names);
+	return ok;
 }
 
 static void add_origin(text *out, const struct card_facts *f)
@@ -134,21 +181,104 @@ static void add_tags(text *out, const char *elements)
 	}
 }
 
+/* ---- damage ---- */
+
+static const cJSON *item_of(const cJSON *object, const char *name)
+{
+	return cJSON_GetObjectItemCaseSensitive(object, name);
+}
+
+static void add_number(text *out, const char *format, const cJSON *item)
+{
+	if (cJSON_IsNumber(item))
+		text_printf(out, format, item->valuedouble);
+	else
+		text_puts(out, "missing");
+}
+
+static void add_estimate(text *out, const char *format, const cJSON *item)
+{
+	const cJSON *error = item_of(item, "standard_error");
+	add_number(out, format, item_of(item, "mean"));
+	if (cJSON_IsNumber(error))
+		text_printf(out, " ± %.0e", error->valuedouble);
+}
+
+static void add_damage_row(text *out, const cJSON *set, const cJSON *scheme)
+{
+	text_printf(out, "| %s: %s%s | ", text_of(set, "set", "?"), text_of(set, "data", "?"),
+	            cJSON_IsTrue(item_of(set, "stand_in")) ? " (a stand-in)" : "");
+	add_number(out, "%.0f | ", item_of(set, "samples"));
+	add_number(out, "%.4f | ", item_of(set, "base_perplexity"));
+	add_number(out, "%.4f | ", item_of(scheme, "perplexity"));
+	add_estimate(out, "%+.2e", item_of(scheme, "loss_change"));
+	text_puts(out, " | ");
+	add_estimate(out, "%.2e", item_of(scheme, "kl"));
+	text_puts(out, " | ");
+	add_estimate(out, "%.4f", item_of(scheme, "top1_agreement"));
+	text_puts(out, " |\n");
+}
+
+static const char DAMAGE[] = "\n## Damage\n\n", FILES[] = "\n## Files\n\n";
+
+static void add_damage(text *out, const char *scheme, const json_doc *damage, int count)
+{
+	text_puts(out, DAMAGE);
+	if (!count) {
+		text_puts(out, "Missing: not measured (`ninja cards` measures schemes of published "
+		          "baselines and completes their cards).\n");
+		return;
+	}
+	text_puts(out, "Against the base model as it is, weights and inputs quantised as a "
+	          "server does it (the bf16 profile rounds no inputs: its own is less); ± is one "
+	          "standard error.\n\n| measured on | samples | perplexity before | after | loss "
+	          "change per token | KL per token | same first choice |\n|---|---:|---:|---:|---:|"
+	          "---:|---:|\n");
+	for (int i = 0; i < count; i++)
+		add_damage_row(out, damage[i].root,
+		               item_of(item_of(damage[i].root, "schemes"), scheme));
+}
+
+bool complete_card(const char *path, const char *scheme, const json_doc *damage, int count,
+                   text *out, error *err)
+{
+	enum { MAX_CARD_BYTES = 16 << 20 };
+	char *card;
+	size_t size;
+	if (!read_file(path, MAX_CARD_BYTES, &card, &size, err))
+		return false;
+	const char *from = strstr(card, DAMAGE), *to = from ? strstr(from, FILES) : NULL;
+	bool ok = to != NULL || fail(err, EXIT_BAD_INPUT, "%s: expected a section on damage "
+	                             "before one on files", path);
+	if (ok) {
+		text_add(out, card, (size_t)(from - card));
+		add_damage(out, scheme, damage, count);
+		text_puts(out, to);
+		ok = text_ok(out, err);
+	}
+	free(card);
+	return ok;
+}
+
 bool print_model_card(const struct card_facts *f, text *out, error *err)
 {
-	text_puts(out, "---\n");
-	if (!add_licence(out, f->model, err))
-		return false;
-	text_puts(out, "tags:\n");
+	text licence = { 0 };
+	bool ok = add_licence(&licence, f->model, err);
+	text_printf(out, "---\n%stags:\n", licence.data ? licence.data : "");
 	add_tags(out, f->elements);
 	text_printf(out, "- quantized\n---\n\n# %s\n\nA mixed %s / BF16 checkpoint: the groups of "
 	            "layers that mind quantisation least are in %s, the others as they were.\n\n",
 	            f->scheme, f->elements, f->elements);
 	add_origin(out, f);
+	ok = ok && add_licence_line(out, f->model, &licence, err);
 	add_coverage(out, f->coverage, f->elements);
 	text_printf(out, "- Profile: %s\n\n## Loading\n\n%s", profile_name(f->profile),
 	            f->bilingual ? LOADING[f->profile] : LOADING_OTHERS[f->profile]);
-	text_puts(out, "\n`layer-sensitivity/` holds the ranking, the coverage and the digest of "
-	          "every file.\n");
-	return text_ok(out, err);
+	add_damage(out, f->scheme, NULL, 0);
+	text_puts(out, FILES);
+	text_printf(out, "`layer-sensitivity/` holds the ranking, the coverage and the digest of "
+	            "every file. SHA-256 of `layer-sensitivity/%s" FILES_SUFFIX "`: `%s`\n",
+	            f->file_name, f->list->hex);
+	text_free(&licence);
+	return ok && text_ok(out, err);
 }

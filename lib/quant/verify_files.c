@@ -4,11 +4,13 @@
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "lib/artifact/digest.h"
 #include "lib/artifact/disk.h"
+#include "lib/artifact/release.h"
 #include "lib/base/file.h"
 #include "lib/quant/assemble.h"
 
@@ -100,7 +102,7 @@ static bool verify_nothing_else(const json_doc *list, const char *folder, const 
 			ok = fail_errno(err, errno, "%s: cannot stat", full);
 		else if (ok && S_ISDIR(st.st_mode))
 			ok = verify_nothing_else(list, folder, name, list_name, files, err);
-		else if (ok && strcmp(name, list_name) != 0 &&
+		else if (ok && strcmp(name, list_name) != 0 && strcmp(name, CARD_FILE) != 0 &&
 		         !cJSON_GetObjectItemCaseSensitive(list->root, name))
 			ok = fail(err, EXIT_BAD_INPUT, "%s: the list of files does not have it", full);
 		else if (ok)
@@ -108,6 +110,24 @@ static bool verify_nothing_else(const json_doc *list, const char *folder, const 
 	}
 	closedir(dir);
 	return ok;
+}
+
+/* The card belongs to these files when it names the digest of their list. */
+static bool verify_card(const char *folder, const char *list, error *err)
+{
+	char path[PATH_BYTES], *card;
+	struct digest digest;
+	uint64_t bytes;
+	size_t size;
+	if (!digest_file(list, &digest, &bytes, err) ||
+	    !join_path(path, sizeof path, folder, CARD_FILE, err) ||
+	    !read_file(path, MAX_LIST_BYTES, &card, &size, err))
+		return false;
+	bool named = strstr(card, digest.hex) != NULL;
+	free(card);
+	return named || fail(err, EXIT_BAD_INPUT, "%s: expected the SHA-256 of the list of "
+	                     "files, %s, found none: it is the card of something else", path,
+	                     digest.hex);
 }
 
 bool verify_files(const char *folder, json_doc *list, int *files, int64_t *bytes,
@@ -130,7 +150,8 @@ bool verify_files(const char *folder, json_doc *list, int *files, int64_t *bytes
 	for (const cJSON *entry = ok ? list->root->child : NULL; ok && entry;
 	     entry = entry->next)
 		ok = verify_file(list, folder, entry, bytes, err);
-	ok = ok && verify_nothing_else(list, folder, "", name, files, err);
+	ok = ok && verify_nothing_else(list, folder, "", name, files, err) &&
+	     verify_card(folder, path, err);
 	if (!ok)
 		json_free(list);
 	return ok;

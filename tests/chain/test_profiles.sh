@@ -49,53 +49,62 @@ they_say_the_same() {
 	is bf16 "$(answer "$published/${scheme}_bf16")" "$said"
 }
 
-# spoil FOLDER FILE: a copy of the checkpoint with another byte at the end of a file, of
-# which its list knows.
-spoil() {
+# ---- verify ----
+
+# A copy of the checkpoint to spoil.
+copy_of() {
 	rm -rf spoilt
-	cp -r "$1" spoilt
+	cp -r "$published/$1" spoilt
 	chmod -R u+w spoilt
-	size=$(stat -c %s "spoilt/$2")
-	before=$(sha256sum <"spoilt/$2" | cut -d' ' -f1)
-	printf '\060' | dd of="spoilt/$2" bs=1 seek=$((size - 1)) conv=notrunc 2>/dev/null
-	after=$(sha256sum <"spoilt/$2" | cut -d' ' -f1)
-	[ "$before" != "$after" ]
-	sed -i "s/$before/$after/" spoilt/layer-sensitivity/*_files.json
+	list=$(echo spoilt/layer-sensitivity/*_files.json)
+	sealed=$(sha256sum <"$list" | cut -d' ' -f1)
+}
+
+# Makes the list say what the file is now, and the card name the list.
+seal() {
+	entry="/\"$1\"/,/bytes/"
+	digest=$(sed -n "${entry}s/.*\"sha256\": \"\([0-9a-f]*\)\".*/\1/p" "$list")
+	size=$(sed -n "${entry}s/.*\"bytes\": \([0-9]*\).*/\1/p" "$list")
+	sed -i "${entry}{s/$digest/$(sha256sum <"spoilt/$1" | cut -d' ' -f1)/
+		s/\"bytes\": $size/\"bytes\": $(stat -c %s "spoilt/$1")/}" "$list"
+	sed -i "s/$sealed/$(sha256sum <"$list" | cut -d' ' -f1)/" spoilt/README.md
+}
+
+verify_says() {
+	fails 2 "$1" "$out/bin/verify" --model demo/tiny-qwen2_5-vl spoilt
 }
 
 verify_knows_the_twins_weights() {
-	spoil "$published/${scheme}_bf16" visual.blocks.0.attn.qkv.bf16.safetensors
-	fails 2 'visual.blocks.0.attn.qkv.weight\[.*expected what comes back of' \
-		"$out/bin/verify" --model demo/tiny-qwen2_5-vl spoilt
+	copy_of "${scheme}_bf16"
+	file=visual.blocks.0.attn.qkv.bf16.safetensors
+	printf '\060' | dd of="spoilt/$file" bs=1 seek=$(($(stat -c %s "spoilt/$file") - 1)) \
+		conv=notrunc 2>/dev/null
+	verify_says "$file: expected SHA-256"
+	seal "$file"
+	verify_says 'visual.blocks.0.attn.qkv.weight\[.*expected what comes back of'
 }
 
 verify_wants_no_config_beside_the_twin() {
-	rm -rf spoilt
-	cp -r "$published/${scheme}_bf16" spoilt
-	cp "$published/$scheme/hf_quant_config.json" spoilt
-	digest=$(sha256sum <spoilt/hf_quant_config.json | cut -d' ' -f1)
-	size=$(stat -c %s spoilt/hf_quant_config.json)
-	chmod -R u+w spoilt
-	sed -i "1s/{/{ \"hf_quant_config.json\": {\"sha256\": \"$digest\", \"bytes\": $size},/" \
-		spoilt/layer-sensitivity/*_files.json
-	fails 2 'hf_quant_config.json: expected no such file' \
-		"$out/bin/verify" --model demo/tiny-qwen2_5-vl spoilt
+	copy_of "$scheme"
+	cp "$published/${scheme}_bf16/config.json" spoilt
+	seal config.json
+	verify_says 'hf_quant_config.json: expected no such file'
 }
 
 # Codes under the other profile's scales.
 verify_knows_the_profiles_scales() {
-	rm -rf spoilt
-	cp -r "$published/${scheme}_modelopt" spoilt
-	chmod -R u+w spoilt
+	copy_of "${scheme}_modelopt"
 	cp "$published/$scheme/scales.safetensors" spoilt
-	(cd "$published" && sha256sum "$scheme/scales.safetensors" \
-		"${scheme}_modelopt/scales.safetensors" && stat -c %s "$scheme/scales.safetensors" \
-		"${scheme}_modelopt/scales.safetensors") | cut -d' ' -f1 >facts.txt
-	{ read -r own; read -r other; read -r own_size; read -r other_size; } <facts.txt
-	sed -i "s/$other/$own/; s/: $other_size\$/: $own_size/; s/: $other_size,/: $own_size,/" \
-		spoilt/layer-sensitivity/*_files.json
-	fails 2 'expected 1 F32 of rank 0, found 1 BF16 of rank 1' \
-		"$out/bin/verify" --model demo/tiny-qwen2_5-vl spoilt
+	seal scales.safetensors
+	verify_says 'expected 1 F32 of rank 0, found 1 BF16 of rank 1'
+}
+
+verify_knows_the_card() {
+	copy_of "$scheme"
+	cp "$published/${scheme}_modelopt/README.md" spoilt
+	verify_says 'README.md: expected the SHA-256 of the list of files'
+	rm spoilt/README.md
+	verify_says 'README.md: cannot open'
 }
 
 # What one program makes of the files, and why.
@@ -124,13 +133,69 @@ verify_explains_a_consumer() {
 
 # An entry more: three linears in FP8 that vLLM would build in BF16.
 verify_names_what_a_consumer_gets_wrong() {
-	rm -rf spoilt
-	cp -r "$published/${scheme}_modelopt" spoilt
-	chmod -R u+w spoilt
+	copy_of "${scheme}_modelopt"
 	sed -i 's/"ignore": \[/"ignore": [ "model.layers.1.self_attn.*",/' spoilt/config.json
 	fails 2 'vLLM \(modelopt\) builds 4 linears otherwise.*layers.1.self_attn.q_proj' \
 		"$out/bin/verify" --consumer vllm spoilt
 	grep -q 'entry    "model.layers.1.self_attn.\*" as a wildcard covers it' "$work/fails.out"
+}
+
+# ---- copies ----
+
+upload() {
+	(cd "$1" && find -L . -type f) | while read -r file; do
+		mkdir -p "$2/${file%/*}"
+		cat "$1/$file" >"$2/$file"
+	done
+}
+untar() {
+	mkdir "$2"
+	tar -C "$1" -cf - . | tar -C "$2" -xf -
+}
+
+# However it is copied, it is the same checkpoint and says the same.
+copies_are_the_same() {
+	command -v rsync >/dev/null || echo "without rsync"
+	digests "$published/$scheme" >files.txt
+	said=$(answer "$published/$scheme")
+	for way in 'cp -r' 'cp -rL' untar upload 'rsync -a'; do
+		[ "$way" != 'rsync -a' ] || command -v rsync >/dev/null || continue
+		rm -rf copy
+		case $way in
+		rsync*) $way "$published/$scheme/" copy ;;
+		*) $way "$published/$scheme" copy ;;
+		esac
+		digests copy | cmp - files.txt
+		"$out/bin/verify" --model demo/tiny-qwen2_5-vl copy
+		is "said after $way" "$(answer copy)" "$said"
+		is "links after $way" "$(find copy -type l | wc -l)" 0
+	done
+}
+
+# ---- the store ----
+
+# Whoever may not write cannot; whoever may is found out, in every checkpoint that has the
+# piece, and the next build makes it again.
+edits_do_not_poison_the_store() {
+	file=visual.blocks.0.attn.qkv.fp8.safetensors
+	before=$(sha256sum <"$published/$scheme/$file")
+	is writable "$(find "$published" "$out/store/objects" -type f -links +1 -perm /222 |
+		wc -l)" 0
+	chmod u+w "$published/$scheme/$file"
+	printf x | dd of="$published/$scheme/$file" bs=1 seek=5000 conv=notrunc 2>/dev/null
+	for folder in "$scheme" "${scheme}_modelopt"; do
+		fails 2 "$folder/$file: expected SHA-256" \
+			"$out/bin/verify" --model demo/tiny-qwen2_5-vl "$published/$folder"
+	done
+	"$out/bin/store" --tree "$out" verify >store.txt 2>&1 || true
+	grep -q "${before%% *}" store.txt
+	build "$scheme" "${scheme}_modelopt" "${scheme}_bf16"
+	for folder in "$scheme" "${scheme}_modelopt"; do
+		is "$folder" "$(sha256sum <"$published/$folder/$file")" "$before"
+		"$out/bin/verify" --model demo/tiny-qwen2_5-vl "$published/$folder"
+	done
+	build "$scheme" "${scheme}_modelopt" "${scheme}_bf16"
+	nothing_done
 }
 
 prune_knows_the_profiles() {
@@ -179,9 +244,12 @@ check they_say_the_same they_say_the_same
 check verify_knows_the_twins_weights verify_knows_the_twins_weights
 check verify_wants_no_config_beside_the_twin verify_wants_no_config_beside_the_twin
 check verify_knows_the_profiles_scales verify_knows_the_profiles_scales
+check verify_knows_the_card verify_knows_the_card
 check verify_explains_a_consumer verify_explains_a_consumer
 check verify_names_what_a_consumer_gets_wrong verify_names_what_a_consumer_gets_wrong
 check prune_knows_the_profiles prune_knows_the_profiles
+check copies_are_the_same copies_are_the_same
+check edits_do_not_poison_the_store edits_do_not_poison_the_store
 check damaged_twins_come_back damaged_twins_come_back
 check a_scheme_may_not_have_a_profiles_name a_scheme_may_not_have_a_profiles_name
 check packed_layout packed_layout

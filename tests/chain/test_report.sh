@@ -37,6 +37,30 @@ all_is_reported() {
 	is 'missing numbers' "$(grep -c '|missing|' "$report.md")" 0
 }
 
+# The card gets its table from the artifacts that the report is made of, and the sealed
+# files stay what they were.
+cards_have_the_damage() {
+	cd "$tree"
+	scheme=fp8_autoquant_all_layers_top50_coco2017
+	card=$out/models/tiny_qwen2_5_vl/quantized/$scheme/README.md
+	is 'sets in the card' "$(grep -c '^| [a-z_]*: rendered demo scenes (a stand-in) | [34] |' \
+		"$card")" 2
+	kl=$(sed -n "s/^|$scheme|.*|\([0-9.e-]*\) ± .*|.*|.*|.*|.*|.*|\$/\1/p" "$report.md" | head -n 1)
+	[ -n "$kl" ]
+	grep -q " | $kl ± " "$card" || { echo "no KL of $kl in the card"; return 1; }
+	"$out/bin/verify" --model demo/tiny-qwen2_5-vl "${card%/*}"
+	grep -q '^Missing: not measured' \
+		"$out/models/tiny_qwen2_5_vl/quantized/fp8_autoquant_full/README.md"
+	printf 'no card\n' >"$card"
+	fails 2 'README.md: expected the SHA-256 of the list of files' \
+		"$out/bin/verify" --model demo/tiny-qwen2_5-vl "${card%/*}"
+	rm "$card"
+	build report
+	is exports "$(edges export)" 1
+	is cards "$(edges 'complete the card')" 1
+	grep -q " | $kl ± " "$card"
+}
+
 second_run_does_nothing() {
 	cd "$tree"
 	build report
@@ -232,6 +256,7 @@ no_address_is_on_the_page() {
 
 check small_tree small_tree
 check all_is_reported all_is_reported
+check cards_have_the_damage cards_have_the_damage
 check second_run_does_nothing second_run_does_nothing
 check nothing_is_measured_twice nothing_is_measured_twice
 check nonsense_is_refused nonsense_is_refused
