@@ -91,6 +91,8 @@ static void emit_help(text *out, const struct catalog *c)
 	          "  report         evaluate, then one page about every model, as .md and .html\n"
 	          "  report_only    that page from what is there, nothing computed\n"
 	          "  sanity         10, 50 and 100 % of each family answer beside the model as it is\n"
+	          "  probe_vllm, probe_transformers\n"
+	          "                 every checkpoint loaded by that program, where this machine has it\n"
 	          "  test           run every test\n"
 	          "  dry-run        what `ninja` would do now, and how long that took before\n"
 	          "  stats          time, bytes and store hits of every tool\n"

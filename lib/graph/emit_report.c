@@ -120,6 +120,64 @@ static void emit_quality(struct emitted *e, text *out, const struct plan *plan,
 	e->edges++;
 }
 
+/* ---- questions to models ---- */
+
+static void add_questions(text *out, const struct plan *plan)
+{
+	bool text_seen = false, images_seen = false;
+	for (int k = 0; k < plan->catalog->evaluation_count; k++) {
+		const struct evaluation_set *set = &plan->catalog->evaluations[k];
+		bool *seen = set->captions ? &text_seen : &images_seen;
+		if (!plan->evaluation_samples[k] || *seen)
+			continue;
+		*seen = true;
+		if (set->captions) {
+			add_option(out, "captions", set->captions);
+			text_printf(out, " --first %lld", (long long)set->first);
+		} else {
+			add_option(out, "eval-list", set->eval_list);
+			add_option(out, "image-root", set->image_root);
+			text_printf(out, " --max-pixels %lld", (long long)set->max_pixels);
+		}
+	}
+}
+
+/* ---- probes: other programs that this machine has ---- */
+
+static const char *const PROBED[] = { "vllm", "transformers", NULL };
+
+static void name_probe(char *path, const struct catalog_model *model, const char *program,
+                       const char *out)
+{
+	snprintf(path, PATH_BYTES, "%s/models/%s/probe.%s.json", out, model->name, program);
+}
+
+static void emit_probes(text *out, const struct plan *plan, const char *tree)
+{
+	const struct catalog *c = plan->catalog;
+	text questions = { 0 };
+	add_questions(&questions, plan);
+	for (int p = 0; PROBED[p]; p++) {
+		text all = { 0 };
+		for (int m = 0; m < c->model_count; m++) {
+			char path[PATH_BYTES];
+			name_probe(path, &c->models[m], PROBED[p], tree);
+			text_printf(out, "build probe_%s_%s: probe | always\n  program = %s\n"
+			            "  record = %s\n  folder = %s/models/%s/quantized\n  questions =%s\n"
+			            "  model = ", PROBED[p], c->models[m].name, PROBED[p], path, tree,
+			            c->models[m].name, questions.data ? questions.data : "");
+			add_word(out, c->models[m].path);
+			text_printf(&all, " probe_%s_%s", PROBED[p], c->models[m].name);
+			text_puts(out, "\n");
+		}
+		text_printf(out, "build probe_%s: phony%s\n", PROBED[p], all.data ? all.data : "");
+		out->failed |= all.failed;
+		text_free(&all);
+	}
+	out->failed |= questions.failed;
+	text_free(&questions);
+}
+
 /* ---- report.json ---- */
 
 static void describe_baseline(struct json_tree *tree, cJSON *list, const struct plan *plan,
@@ -182,6 +240,12 @@ static bool describe_artifacts(struct emitted *e, const struct plan *plan, const
 		for (int i = 0; i < c->baseline_count; i++)
 			if (c->baselines[i].model == &c->models[m])
 				describe_baseline(&tree, baselines, plan, &plan->baselines[i], out);
+		cJSON *probes = tree_object(&tree, model, "probes");
+		for (int p = 0; PROBED[p]; p++) {
+			char path[PATH_BYTES];
+			name_probe(path, &c->models[m], PROBED[p], out);
+			tree_text(&tree, probes, PROBED[p], path);
+		}
 		cJSON *schemes = tree_array(&tree, model, "schemes");
 		for (int i = 0; i < c->scheme_count; i++)
 			if (c->schemes[i].baseline->model == &c->models[m])
@@ -234,6 +298,19 @@ static void add_artifacts(text *out, const struct plan *plan,
 	}
 }
 
+/* Records of probes are there or not, and made by nobody that the report may call. */
+static void add_records(struct emitted *e, text *out, const struct catalog_model *model,
+                        const char *tree)
+{
+	for (int p = 0; PROBED[p]; p++) {
+		char path[PATH_BYTES], stamp[PATH_BYTES];
+		name_probe(path, model, PROBED[p], tree);
+		snprintf(stamp, sizeof stamp, "%s/stamps/probe/%s.%s", tree, model->name, PROBED[p]);
+		add_scan(e, "file", stamp, path, "");
+		text_printf(out, " $\n  %s", stamp);
+	}
+}
+
 /* Two ways to the same files: `report` after everything it tells of is current,
  * `report_only` at once. */
 static void emit_model(struct emitted *e, text *out, const struct plan *plan,
@@ -244,6 +321,7 @@ static void emit_model(struct emitted *e, text *out, const struct plan *plan,
 	         model->name);
 	text_printf(out, "build %s.md %s.html: report | %s/report.json", files, files, tree);
 	add_artifacts(out, plan, model, tree);
+	add_records(e, out, model, tree);
 	text_printf(out, TOOL("report") RUNS("report") "\n  model = %s\n", model->name);
 	text_printf(out, "build report_only_%s: report_only | always $o/bin/report\n"
 	            "  model = %s\n  files = %s.md %s.html\n", model->name, model->name, files,
@@ -285,26 +363,6 @@ static bool is_asked(const struct scheme *s, const struct catalog_model *model)
 	double percent = s->rule.percent;
 	return s->family && s->baseline->model == model && baseline_evaluated(s->baseline) &&
 	       (percent == 10 || percent == 50 || percent == 100);
-}
-
-static void add_questions(text *out, const struct plan *plan)
-{
-	bool text_seen = false, images_seen = false;
-	for (int k = 0; k < plan->catalog->evaluation_count; k++) {
-		const struct evaluation_set *set = &plan->catalog->evaluations[k];
-		bool *seen = set->captions ? &text_seen : &images_seen;
-		if (!plan->evaluation_samples[k] || *seen)
-			continue;
-		*seen = true;
-		if (set->captions) {
-			add_option(out, "captions", set->captions);
-			text_printf(out, " --first %lld", (long long)set->first);
-		} else {
-			add_option(out, "eval-list", set->eval_list);
-			add_option(out, "image-root", set->image_root);
-			text_printf(out, " --max-pixels %lld", (long long)set->max_pixels);
-		}
-	}
 }
 
 static void emit_sanity(text *out, const struct plan *plan,
@@ -358,6 +416,7 @@ bool emit_report(struct emitted *e, text *edges, const struct plan *plan,
 			text_printf(&damage, " $\n  %s", path);
 		}
 	emit_sweeps(edges, c, settings->out);
+	emit_probes(edges, plan, settings->out);
 	for (int m = 0; m < c->model_count; m++) {
 		emit_model(e, edges, plan, &c->models[m], settings->out);
 		text_printf(&all, " %s/models/%s/report-fp8-autoquant-schemes.html", settings->out,

@@ -10,7 +10,7 @@ static bool is_target(const char *name)
 {
 	static const char *const targets[] = { "all", "always", "cards", "check_quality", "evaluate",
 		"help", "pareto", "report", "report_only", "sanity", "test", "tools" };
-	static const char *const beginnings[] = { "cards_", "diversity_", "report_only_", "sanity_" };
+	static const char *const beginnings[] = { "cards_", "diversity_", "probe_", "report_only_", "sanity_" };
 	for (size_t i = 0; i < sizeof targets / sizeof targets[0]; i++)
 		if (strcmp(name, targets[i]) == 0)
 			return true;

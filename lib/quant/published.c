@@ -11,8 +11,10 @@
 
 #include "lib/artifact/memo.h"
 #include "lib/artifact/publish.h"
+#include "lib/artifact/release.h"
 #include "lib/base/json.h"
 #include "lib/quant/assemble.h"
+#include "lib/quant/verify_files.h"
 
 enum { MAX_LOOKS_BYTES = 64 << 20, MAX_LIST_BYTES = 16 << 20 };
 
@@ -290,6 +292,13 @@ static bool compare_with_list(struct published *p, const char *folder, const cha
 		return false;
 	if (read)
 		damage = find_damage(folder, &list, st);
+	if (!damage && !verify_card(folder, path, err)) {
+		if (err->code != EXIT_BAD_INPUT) {
+			json_free(&list);
+			return false;
+		}
+		damage = CARD_FILE;
+	}
 	snprintf(p->damage, sizeof p->damage, "%s", damage ? damage : "");
 	if (read)
 		json_free(&list);

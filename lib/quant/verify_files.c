@@ -112,8 +112,7 @@ static bool verify_nothing_else(const json_doc *list, const char *folder, const 
 	return ok;
 }
 
-/* The card belongs to these files when it names the digest of their list. */
-static bool verify_card(const char *folder, const char *list, error *err)
+bool verify_card(const char *folder, const char *list, error *err)
 {
 	char path[PATH_BYTES], *card;
 	struct digest digest;

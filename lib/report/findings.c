@@ -345,9 +345,10 @@ static bool take_room(struct findings *f, const cJSON *baselines, const cJSON *s
 	f->baseline_count = cJSON_GetArraySize(baselines);
 	f->scheme_count = cJSON_GetArraySize(schemes);
 	size_t b = (size_t)f->baseline_count, s = (size_t)f->scheme_count;
-	/* State, quality and a file a set of every baseline, two files of every scheme, the
-	 * plan. */
-	f->doc_capacity = (int)(b * (2 + (size_t)f->set_count) + 2 * s + 1);
+	/* State, quality and a file a set of every baseline, two files of every scheme, a
+	 * record of every probe, the plan. */
+	f->doc_capacity = (int)(b * (2 + (size_t)f->set_count) + 2 * s +
+	                        (size_t)f->probe_count + 1);
 	f->baselines = arena_alloc(&f->memory, b + 1, sizeof *f->baselines, err);
 	f->schemes = f->baselines ? arena_alloc(&f->memory, s + 1, sizeof *f->schemes, err)
 	                          : NULL;
@@ -371,11 +372,27 @@ static bool read_baseline(struct findings *f, const json_doc *plan, const cJSON 
 	       (!b->ranked.count || read_state(f, b, state, err));
 }
 
+static bool read_probes(struct findings *f, const cJSON *probes, error *err)
+{
+	f->probes = arena_alloc(&f->memory, (size_t)f->probe_count + 1, sizeof *f->probes, err);
+	int n = 0;
+	for (const cJSON *p = f->probes && probes ? probes->child : NULL; p; p = p->next) {
+		json_doc *doc = NULL;
+		if (!cJSON_IsString(p) || !open_doc(f, p->valuestring, &doc, err))
+			return false;
+		f->probes[n++] = (struct found_probe){ .program = p->string,
+			.record = doc ? doc->root : NULL };
+	}
+	return f->probes != NULL;
+}
+
 static bool read_model(struct findings *f, const json_doc *plan, const cJSON *model,
                        error *err)
 {
 	const cJSON *baselines = json_array(plan, model, "baselines", err);
 	const cJSON *schemes = baselines ? json_array(plan, model, "schemes", err) : NULL;
+	const cJSON *probes = item_of(model, "probes");
+	f->probe_count = cJSON_GetArraySize(probes);
 	if (!schemes || !list_sets(f, baselines, err) || !take_room(f, baselines, schemes, err))
 		return false;
 	json_doc *docs = calloc((size_t)f->doc_capacity, sizeof *docs);
@@ -398,7 +415,7 @@ static bool read_model(struct findings *f, const json_doc *plan, const cJSON *mo
 		if (!read_damage(f, item, &f->baselines[n++], err))
 			return false;
 	measure_bits(f);
-	return true;
+	return read_probes(f, probes, err);
 }
 
 bool findings_load(struct findings *f, const char *plan, const char *model, error *err)

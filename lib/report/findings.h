@@ -64,12 +64,19 @@ struct found_scheme {
 	struct found_damage *damage; /* [findings->set_count] */
 };
 
+/* What a program did with the checkpoints on this machine. */
+struct found_probe {
+	const char *program;
+	const cJSON *record; /* NULL: nobody asked it */
+};
+
 struct findings {
 	const char *model;
 	struct found_baseline *baselines;
 	struct found_scheme *schemes;
 	const char **sets; /* names of evaluation sets */
-	int baseline_count, scheme_count, set_count;
+	struct found_probe *probes;
+	int baseline_count, scheme_count, set_count, probe_count;
 	json_doc *docs; /* kept open: names point into them */
 	int doc_count, doc_capacity;
 	arena memory;

@@ -6,6 +6,7 @@
 
 #include "lib/report/confidence.h"
 #include "lib/report/format.h"
+#include "lib/report/probes.h"
 
 static void print_settings(const struct findings *f, text *out)
 {
@@ -170,6 +171,8 @@ bool print_report_markdown(const struct findings *f, text *out, error *err)
 	for (int k = 0; k < f->set_count; k++)
 		print_set(f, k, out);
 	print_consumers(f, out);
+	if (!print_probes_markdown(f, out, err))
+		return false;
 	for (int i = 0; i < f->baseline_count; i++) {
 		print_quality_table(&f->baselines[i], out);
 		if (!print_confidence(&f->baselines[i], out, err))

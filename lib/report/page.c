@@ -8,6 +8,7 @@
 #include "lib/report/format.h"
 #include "lib/report/page_parts.h"
 #include "lib/report/plots.h"
+#include "lib/report/probes.h"
 
 /* ---- tables: a cell's data-v is what it sorts by ---- */
 
@@ -344,6 +345,8 @@ bool print_report_page(const struct findings *f, text *out, error *err)
 	for (int k = 0; k < f->set_count; k++)
 		if (!add_damage(f, k, out, err))
 			return false;
+	if (!print_probes_page(f, out, err))
+		return false;
 	for (int i = 0; i < f->baseline_count; i++)
 		if (!add_ranking(&f->baselines[i], out, err))
 			return false;

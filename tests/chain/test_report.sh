@@ -246,6 +246,73 @@ in_a_browser() {
 	done
 }
 
+# Packages that answer like vLLM, as far as the probe asks.
+fake_vllm() {
+	mkdir -p fake/vllm fake/transformers fake/PIL
+	cat >fake/vllm/__init__.py <<-'TEXT'
+		import os
+		from types import SimpleNamespace as made
+		__version__ = "7"
+		class SamplingParams:
+		    def __init__(self, **settings): pass
+		class LLM:
+		    def __init__(self, folder, **settings):
+		        open("loads.txt", "a").write(folder + "\n")
+		        if "_full" in folder:
+		            raise RuntimeError("no such operation | here")
+		        if "top20" in folder:
+		            os._exit(9)
+		        self.said = " is red" if "top50" not in folder else " is blue"
+		    def generate(self, prompts, settings, use_tqdm):
+		        return [made(outputs=[made(text=prompts[0]["prompt"][:3] + self.said)])]
+	TEXT
+	echo 'from types import SimpleNamespace
+current_platform = SimpleNamespace(device_type="fake")' >fake/vllm/platforms.py
+	cat >fake/transformers/__init__.py <<-'TEXT'
+		class AutoConfig:
+		    max_position_embeddings = 64
+		    from_pretrained = classmethod(lambda self, folder: self)
+		    get_text_config = classmethod(lambda self: self)
+		class AutoProcessor:
+		    from_pretrained = classmethod(lambda self, folder: self)
+		    apply_chat_template = staticmethod(lambda turns, **more: "?")
+	TEXT
+	cat >fake/PIL/__init__.py <<-'TEXT'
+		class Image:
+		    open = classmethod(lambda self, path: self)
+		    convert = classmethod(lambda self, mode: self)
+	TEXT
+}
+
+programs_are_probed() {
+	cd "$tree"
+	command -v python3 >/dev/null || { echo "no python3"; return 77; }
+	QUERN_PYTHON=/nonexistent build_fails probe_vllm
+	is 'messages' "$(grep -c '^probe: found no Python that has vllm' build.txt)" 1
+	fake_vllm
+	PYTHONPATH=fake QUERN_PYTHON=python3 build probe_vllm
+	loads=$(wc -l <loads.txt)
+	is 'loads' "$loads" $(($(find "$out"/models/*/quantized/* -maxdepth 0 -type d | wc -l) + 1))
+	PYTHONPATH=fake QUERN_PYTHON=python3 build probe_vllm
+	is 'loads of a second run' "$(wc -l <loads.txt)" "$loads"
+	build report_only
+	grep -q '^### vllm unknown, .*on fake$' "$report.md" || grep -q '^### vllm unknown, on fake$' \
+		"$report.md"
+	grep -q '^|fp8_autoquant_full_coco2017|FAILS|RuntimeError: no such operation   here|$' \
+		"$report.md"
+	grep -q '^|fp8_autoquant_all_layers_top20_coco2017|FAILS|it ended without a word|$' "$report.md"
+	grep -q '^|fp8_autoquant_all_layers_top50_coco2017|answers, otherwise than the base|' \
+		"$report.md"
+	grep -q '^|fp8_autoquant_all_layers_fp8_coco2017|answers, as the base|"[^"]* is red" / ' \
+		"$report.md"
+	grep -q '^missing (`ninja probe_transformers`)$' "$report.md"
+	grep -q '<td>FAILS</td><td>RuntimeError: no such operation   here</td>' "$report.html"
+	printf '\n' >>"$out/models/tiny_qwen2_5_vl/quantized/fp8_autoquant_top50/layer-sensitivity/fp8_autoquant_top50_files.json"
+	build report_only
+	grep -q '^|fp8_autoquant_top50|of an earlier export|' "$report.md"
+	build report
+}
+
 no_address_is_on_the_page() {
 	cd "$tree"
 	if grep -Eo '(src|href)="?[^ >]*|https?://[^ "<]*|@import|url\(|fetch\(' "$report.html" |
@@ -268,6 +335,7 @@ check differences_are_told differences_are_told
 check sweeps_end_in_a_table sweeps_end_in_a_table
 check schemes_are_asked schemes_are_asked
 check quality_is_judged quality_is_judged
+check programs_are_probed programs_are_probed
 check no_address_is_on_the_page no_address_is_on_the_page
 check in_a_browser in_a_browser
 finish
