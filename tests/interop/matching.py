@@ -244,8 +244,9 @@ def check_controls(report, program, name):
 def main():
     report = quern.Report()
     program = {"vllm": Vllm, "sglang": Sglang, "transformers": Transformers}[sys.argv[1]]()
-    check_folders(report, program, "built schemes", map(quern.scheme, quern.all_schemes()))
-    check_folders(report, program, "modelopt profile", (quern.WORK / "modelopt").iterdir())
+    check_folders(report, program, "built schemes", quern.all_schemes())
+    check_folders(report, program, "modelopt profile",
+                  quern.all_schemes("modelopt") + sorted((quern.WORK / "modelopt").iterdir()))
     check_folders(report, program, "3B and 7B names", (quern.WORK / "configs").glob("*/*"))
     check_folders(report, program, "ModelOpt's own exports", lay_out_golden())
     check_controls(report, program, sys.argv[1])

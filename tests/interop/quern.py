@@ -1,8 +1,8 @@
 """quern's side of every comparison: its checkpoints, its decisions, its numbers.
 
 Scripts run from the root of the repository. QUERN_TREE names the build tree (out), and
-QUERN_INTEROP the folder of this run, with the helper programs and the checkpoints of the
-modelopt profile that `run` made.
+QUERN_INTEROP the folder of this run, with the helper programs and the packed checkpoint that
+`run` made.
 """
 
 import json
@@ -29,14 +29,18 @@ NEAR_TIE = 0.25  # nats
 
 
 def scheme(name, profile="universal"):
-    """The folder of a built scheme."""
-    if profile == "universal":
-        return next(TREE.glob(f"models/*/quantized/{name}"))
-    return WORK / profile / name
+    """The folder of a built scheme, or of what `run` exported otherwise ("packed" is the
+    universal profile in shards)."""
+    suffix = "" if profile == "universal" else "_" + profile
+    return next(TREE.glob(f"models/*/quantized/{name}{suffix}"), WORK / profile / name)
 
 
-def all_schemes():
-    return sorted(path.name for path in TREE.glob("models/*/quantized/*") if path.is_dir())
+def all_schemes(profile="universal"):
+    """The folders of all that are built in a profile."""
+    def profile_of(path):
+        return next((p for p in ("modelopt", "bf16") if path.name.endswith("_" + p)), "universal")
+    return sorted(path for path in TREE.glob("models/*/quantized/*")
+                  if path.is_dir() and profile_of(path) == profile)
 
 
 def decisions(folder):
