@@ -260,7 +260,7 @@ fake_vllm() {
 		        open("loads.txt", "a").write(folder + "\n")
 		        if "_full" in folder:
 		            raise RuntimeError("no such operation | here")
-		        if "top20" in folder:
+		        if "top25" in folder:
 		            os._exit(9)
 		        self.said = " is red" if "top50" not in folder else " is blue"
 		    def generate(self, prompts, settings, use_tqdm):
@@ -300,7 +300,7 @@ programs_are_probed() {
 		"$report.md"
 	grep -q '^|fp8_autoquant_full_coco2017|FAILS|RuntimeError: no such operation   here|$' \
 		"$report.md"
-	grep -q '^|fp8_autoquant_all_layers_top20_coco2017|FAILS|it ended without a word|$' "$report.md"
+	grep -q "^|fp8_autoquant_top25|FAILS|it ended without a word|\$" "$report.md"
 	grep -q '^|fp8_autoquant_all_layers_top50_coco2017|answers, otherwise than the base|' \
 		"$report.md"
 	grep -q '^|fp8_autoquant_all_layers_fp8_coco2017|answers, as the base|"[^"]* is red" / ' \
