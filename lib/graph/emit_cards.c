@@ -45,7 +45,7 @@ void emit_cards(struct emitted *e, text *out, const struct plan *plan, const cha
 		for (int i = 0; i < c->scheme_count; i++) {
 			const struct scheme *s = &c->schemes[i];
 			struct checkpoint_names names;
-			if (!baseline_exportable(s->baseline) || !comes_in(c, s, p))
+			if (!comes_in(c, s, p))
 				continue;
 			emit_card(e, out, plan, s, p, tree);
 			name_checkpoint(&names, s, p, tree);
