@@ -1,33 +1,13 @@
-/* Device twins of rmsnorm, rope, swiglu, gelu, rows, cross_entropy: one pass over memory
- * each. Blocks own rows, so nothing is summed across blocks and every run gives the same
- * bits. */
+/* Device twins of rmsnorm, rope, swiglu, gelu: one pass over memory each, eight numbers a
+ * thread at a time. Blocks own rows, so nothing is summed across blocks and every run
+ * gives the same bits. */
 #include <cuda_runtime.h>
 #include <math.h>
 
 #include "kernels/gpu.cuh"
 #include "kernels/gpu_ops.h"
 
-enum { THREADS = 256, ROW_THREADS = 256 };
-
-static __device__ __forceinline__ const bf16 *as_bf16(const bf16_bits *p)
-{
-	return reinterpret_cast<const bf16 *>(p);
-}
-
-static __device__ __forceinline__ bf16 *as_bf16(bf16_bits *p)
-{
-	return reinterpret_cast<bf16 *>(p);
-}
-
-static __device__ __forceinline__ float value(const bf16_bits *p, int64_t i)
-{
-	return __bfloat162float(as_bf16(p)[i]);
-}
-
-static __device__ __forceinline__ void store(bf16_bits *p, int64_t i, float x)
-{
-	as_bf16(p)[i] = __float2bfloat16_rn(x);
-}
+enum { THREADS = 256, VECTOR = 8 };
 
 static unsigned blocks_for(int64_t n)
 {
@@ -40,314 +20,351 @@ static cudaStream_t queue(gpu_stream stream)
 	return (cudaStream_t)stream;
 }
 
-/* ---- rmsnorm ---- */
-
-static __global__ void rmsnorm_forward_rows(bf16_bits *out, const float *x,
-                                            const bf16_bits *weight, int width, float eps)
+template <int N>
+static __device__ __forceinline__ float largest_of(float largest, const float (&v)[N])
 {
-	__shared__ float scratch[32];
-	const float *row = x + (int64_t)blockIdx.x * width;
-	bf16_bits *to = out + (int64_t)blockIdx.x * width;
-	float sum = 0;
-	for (int i = threadIdx.x; i < width; i += blockDim.x)
-		sum += row[i] * row[i];
-	float inverse = rsqrtf(block_sum(sum, scratch) / (float)width + eps);
-	for (int i = threadIdx.x; i < width; i += blockDim.x)
-		store(to, i, row[i] * inverse * value(weight, i));
+#pragma unroll
+	for (int i = 0; i < N; i++)
+		largest = larger(fabsf(v[i]), largest);
+	return largest;
 }
 
-void gpu_rmsnorm_forward(bf16_bits *out, const float *x, const bf16_bits *weight, int rows,
-                         int width, float eps, gpu_stream stream)
+template <typename T, int N>
+static __device__ __forceinline__ void round_numbers(float (&v)[N])
 {
+#pragma unroll
+	for (int i = 0; i < N; i++)
+		v[i] = unpack<T>(pack<T>(v[i], 0)).x;
+}
+
+/* Columns [i, i + N) of the row: to `out` and to what is wanted besides. The extras are of
+ * the rounded numbers, which is what a product would read. */
+template <typename T, int N>
+static __device__ __forceinline__ void write_row(bits16 *out, const struct row_extras &extras,
+                                                 int64_t row, int i, float (&v)[N],
+                                                 float *largest)
+{
+	round_numbers<T>(v);
+	if (out)
+		store_numbers<T>(out, v);
+	if (extras.amax)
+		*largest = largest_of(*largest, v);
+	if (extras.codes) {
+#pragma unroll
+		for (int k = 0; k < N; k++)
+			v[k] *= extras.multiplier;
+		store_codes(extras.codes + row * extras.padded + i, v);
+	}
+}
+
+/* The row's largest magnitude, and zeros behind its codes. */
+static __device__ void finish_row(const struct row_extras &extras, int64_t row, int width,
+                                  float largest, float *scratch)
+{
+	if (extras.codes)
+		for (int i = width + threadIdx.x; i < extras.padded; i += blockDim.x)
+			extras.codes[row * extras.padded + i] = 0;
+	if (!extras.amax)
+		return;
+	largest = block_max(largest, scratch);
+	if (threadIdx.x == 0)
+		extras.amax[row] = largest;
+}
+
+static struct row_extras extras_of(const struct row_extras *extras)
+{
+	struct row_extras none = {};
+	return extras ? *extras : none;
+}
+
+/* ---- rmsnorm ---- */
+
+template <typename T>
+static __global__ void rmsnorm_forward_rows(bits16 *out, struct row_extras extras,
+                                            const float *x, const bits16 *weight, int width,
+                                            float eps)
+{
+	__shared__ float scratch[32];
+	int64_t row = blockIdx.x, base = row * width;
+	float sum = 0, largest = 0, v[VECTOR], w[VECTOR];
+	for (int i = threadIdx.x * VECTOR; i < width; i += blockDim.x * VECTOR) {
+		load_floats(v, x + base + i);
+#pragma unroll
+		for (int k = 0; k < VECTOR; k++)
+			sum += v[k] * v[k];
+	}
+	float inverse = rsqrtf(block_sum(sum, scratch) / (float)width + eps);
+	for (int i = threadIdx.x * VECTOR; i < width; i += blockDim.x * VECTOR) {
+		load_floats(v, x + base + i);
+		load_numbers<T>(w, weight + i);
+#pragma unroll
+		for (int k = 0; k < VECTOR; k++)
+			v[k] *= inverse * w[k];
+		write_row<T>(out ? out + base + i : NULL, extras, row, i, v, &largest);
+	}
+	finish_row(extras, row, width, largest, scratch);
+}
+
+/* Threads for rows of `width` numbers: as many as have work. */
+static unsigned row_threads(int width)
+{
+	int threads = (width / VECTOR + WARP - 1) / WARP * WARP;
+	return (unsigned)(threads < WARP ? WARP : threads > THREADS ? THREADS : threads);
+}
+
+void gpu_rmsnorm_forward(bits16 *out, const struct row_extras *extras, const float *x,
+                         const bits16 *weight, int rows, int width, float eps,
+                         enum gpu_number number, gpu_stream stream)
+{
+	struct row_extras more = extras_of(extras);
 	if (rows)
-		rmsnorm_forward_rows<<<rows, ROW_THREADS, 0, queue(stream)>>>(out, x, weight,
-		                                                              width, eps);
+		FOR_NUMBER(number, (rmsnorm_forward_rows<T>
+		                    <<<rows, row_threads(width), 0, queue(stream)>>>(
+			                    out, more, x, weight, width, eps)));
 }
 
 /* d/dx of x*r*w with r = (mean(x^2) + eps)^-1/2: r*w*dout - x*r^3/width * sum(dout*w*x). */
-static __global__ void rmsnorm_backward_rows(float *dx, bf16_bits *copy, const float *dout,
-                                             const float *x, const bf16_bits *weight,
-                                             int width, float eps)
+template <typename T>
+static __global__ void rmsnorm_backward_rows(float *dx, bits16 *copy, const bits16 *dout,
+                                             const float *x, const bits16 *weight, int width,
+                                             float eps)
 {
 	__shared__ float scratch[32];
 	int64_t base = (int64_t)blockIdx.x * width;
-	float squares = 0, dot = 0;
-	for (int i = threadIdx.x; i < width; i += blockDim.x) {
-		float xi = x[base + i];
-		squares += xi * xi;
-		dot += dout[base + i] * value(weight, i) * xi;
+	float squares = 0, dot = 0, v[VECTOR], w[VECTOR], d[VECTOR], to[VECTOR];
+	for (int i = threadIdx.x * VECTOR; i < width; i += blockDim.x * VECTOR) {
+		load_floats(v, x + base + i);
+		load_numbers<T>(d, dout + base + i);
+		load_numbers<T>(w, weight + i);
+#pragma unroll
+		for (int k = 0; k < VECTOR; k++) {
+			squares += v[k] * v[k];
+			dot += d[k] * w[k] * v[k];
+		}
 	}
 	float inverse = rsqrtf(block_sum(squares, scratch) / (float)width + eps);
 	float pull = block_sum(dot, scratch) * inverse * inverse * inverse / (float)width;
-	for (int i = threadIdx.x; i < width; i += blockDim.x) {
-		float d = dx[base + i] + inverse * value(weight, i) * dout[base + i] -
-		          x[base + i] * pull;
-		dx[base + i] = d;
+	for (int i = threadIdx.x * VECTOR; i < width; i += blockDim.x * VECTOR) {
+		load_floats(v, x + base + i);
+		load_numbers<T>(d, dout + base + i);
+		load_numbers<T>(w, weight + i);
+		load_floats(to, dx + base + i);
+#pragma unroll
+		for (int k = 0; k < VECTOR; k++)
+			to[k] += inverse * w[k] * d[k] - v[k] * pull;
+		store_floats(dx + base + i, to);
 		if (copy)
-			store(copy, base + i, d);
+			store_numbers<T>(copy + base + i, to);
 	}
 }
 
-void gpu_rmsnorm_backward(float *dx, bf16_bits *copy, const float *dout, const float *x,
-                          const bf16_bits *weight, int rows, int width, float eps,
-                          gpu_stream stream)
+void gpu_rmsnorm_backward(float *dx, bits16 *copy, const bits16 *dout, const float *x,
+                          const bits16 *weight, int rows, int width, float eps,
+                          enum gpu_number number, gpu_stream stream)
 {
 	if (rows)
-		rmsnorm_backward_rows<<<rows, ROW_THREADS, 0, queue(stream)>>>(
-			dx, copy, dout, x, weight, width, eps);
+		FOR_NUMBER(number, (rmsnorm_backward_rows<T>
+		                    <<<rows, row_threads(width), 0, queue(stream)>>>(
+			                    dx, copy, dout, x, weight, width, eps)));
 }
 
 /* ---- rope ---- */
 
-/* The pair (i, i + head_dim/2) turns by the row's i-th angle; backward turns back. */
-static __global__ void rope_rows(bf16_bits *x, int stride, const float *cosine,
-                                 const float *sine, int heads, int half, float direction)
+/* The pair (i, i + head_dim/2) turns by the row's i-th angle; direction -1 turns back. */
+template <typename T>
+static __device__ __forceinline__ void turn_row(bits16 *to, const bits16 *from,
+                                                const float *cosine, const float *sine,
+                                                int heads, int half, float direction)
 {
-	int64_t row = blockIdx.x;
-	for (int at = threadIdx.x; at < heads * half; at += blockDim.x) {
-		int head = at / half, i = at % half;
-		int64_t first = row * stride + (int64_t)head * 2 * half + i;
-		float c = cosine[row * half + i], s = direction * sine[row * half + i];
-		float left = value(x, first), right = value(x, first + half);
-		store(x, first, left * c - right * s);
-		store(x, first + half, right * c + left * s);
+	int pieces = half / VECTOR;
+	for (int at = threadIdx.x; at < heads * pieces; at += blockDim.x) {
+		int i = at % pieces * VECTOR, first = at / pieces * 2 * half + i;
+		float c[VECTOR], s[VECTOR], left[VECTOR], right[VECTOR], x[VECTOR], y[VECTOR];
+		load_floats(c, cosine + i);
+		load_floats(s, sine + i);
+		load_numbers<T>(left, from + first);
+		load_numbers<T>(right, from + first + half);
+#pragma unroll
+		for (int k = 0; k < VECTOR; k++) {
+			x[k] = left[k] * c[k] - right[k] * direction * s[k];
+			y[k] = right[k] * c[k] + left[k] * direction * s[k];
+		}
+		store_numbers<T>(to + first, x);
+		store_numbers<T>(to + first + half, y);
 	}
 }
 
-void gpu_rope(bf16_bits *x, int stride, const float *cosine, const float *sine, int rows,
-              int heads, int head_dim, int backward, gpu_stream stream)
-{
-	if (rows)
-		rope_rows<<<rows, THREADS, 0, queue(stream)>>>(x, stride, cosine, sine, heads,
-		                                               head_dim / 2,
-		                                               backward ? -1.0f : 1.0f);
-}
-
-static __global__ void rope_copy_rows(bf16_bits *out, const bf16_bits *x, int width,
-                                      const float *cosine, const float *sine, int heads,
-                                      int half)
+template <typename T>
+static __global__ void rope_backward_rows(bits16 *x, int stride, const float *cosine,
+                                          const float *sine, int heads, int half)
 {
 	int64_t row = blockIdx.x;
-	for (int at = threadIdx.x; at < heads * half; at += blockDim.x) {
-		int i = at % half;
-		int64_t first = row * width + (int64_t)(at / half) * 2 * half + i;
-		float c = cosine[row * half + i], s = sine[row * half + i];
-		float left = value(x, first), right = value(x, first + half);
-		store(out, first, left * c - right * s);
-		store(out, first + half, right * c + left * s);
-	}
-	for (int i = heads * 2 * half + threadIdx.x; i < width; i += blockDim.x)
-		out[row * width + i] = x[row * width + i];
+	turn_row<T>(x + row * stride, x + row * stride, cosine + row * half,
+	            sine + row * half, heads, half, -1.0f);
 }
 
-void gpu_rope_copy(bf16_bits *out, const bf16_bits *x, int width, const float *cosine,
-                   const float *sine, int rows, int heads, int head_dim, gpu_stream stream)
+void gpu_rope_backward(bits16 *x, int stride, const float *cosine, const float *sine,
+                       int rows, int heads, int head_dim, enum gpu_number number,
+                       gpu_stream stream)
 {
+	unsigned threads = row_threads(heads * head_dim / 2);
 	if (rows)
-		rope_copy_rows<<<rows, THREADS, 0, queue(stream)>>>(out, x, width, cosine, sine,
-		                                                    heads, head_dim / 2);
+		FOR_NUMBER(number, (rope_backward_rows<T><<<rows, threads, 0, queue(stream)>>>(
+			                   x, stride, cosine, sine, heads, head_dim / 2)));
+}
+
+template <typename T>
+static __global__ void rope_forward_rows(bits16 *out, const bits16 *x, int width,
+                                         const float *cosine, const float *sine, int heads,
+                                         int half)
+{
+	int64_t row = blockIdx.x;
+	bits16 *to = out + row * width;
+	const bits16 *from = x + row * width;
+	turn_row<T>(to, from, cosine + row * half, sine + row * half, heads, half, 1.0f);
+	for (int i = heads * 2 * half + threadIdx.x * VECTOR; i < width; i += blockDim.x * VECTOR)
+		*reinterpret_cast<uint4 *>(to + i) = *reinterpret_cast<const uint4 *>(from + i);
+}
+
+void gpu_rope_forward(bits16 *out, const bits16 *x, int width, const float *cosine,
+                      const float *sine, int rows, int heads, int head_dim,
+                      enum gpu_number number, gpu_stream stream)
+{
+	unsigned threads = row_threads(heads * head_dim / 2);
+	if (rows)
+		FOR_NUMBER(number, (rope_forward_rows<T><<<rows, threads, 0, queue(stream)>>>(
+			                   out, x, width, cosine, sine, heads, head_dim / 2)));
 }
 
 /* ---- swiglu ---- */
 
-static __global__ void swiglu_forward_rows(bf16_bits *out, int padded,
-                                           const bf16_bits *gate_up, int width)
+template <typename T, int N>
+static __global__ void swiglu_forward_rows(bits16 *out, int padded, struct row_extras extras,
+                                           const bits16 *gate_up, int width)
+{
+	__shared__ float scratch[32];
+	int64_t row = blockIdx.x;
+	const bits16 *from = gate_up + row * 2 * width;
+	float largest = 0, gate[N], up[N];
+	for (int i = threadIdx.x * N; i < width; i += blockDim.x * N) {
+		load_numbers<T>(gate, from + i);
+		load_numbers<T>(up, from + width + i);
+#pragma unroll
+		for (int k = 0; k < N; k++)
+			gate[k] = gate[k] / (1.0f + __expf(-gate[k])) * up[k];
+		write_row<T>(out ? out + row * padded + i : NULL, extras, row, i, gate, &largest);
+	}
+	for (int i = width + threadIdx.x; out && i < padded; i += blockDim.x)
+		out[row * padded + i] = 0;
+	finish_row(extras, row, width, largest, scratch);
+}
+
+template <typename T, int N>
+static __global__ void swiglu_backward_rows(bits16 *dgate_up, const bits16 *dout, int padded,
+                                            const bits16 *gate_up, int width)
 {
 	int64_t row = blockIdx.x;
-	for (int i = threadIdx.x + blockIdx.y * blockDim.x; i < padded;
-	     i += blockDim.x * gridDim.y) {
-		if (i >= width) {
-			store(out, row * padded + i, 0);
-			continue;
+	const bits16 *from = gate_up + row * 2 * width;
+	bits16 *to = dgate_up + row * 2 * width;
+	float gate[N], up[N], d[N];
+	for (int i = threadIdx.x * N; i < width; i += blockDim.x * N) {
+		load_numbers<T>(gate, from + i);
+		load_numbers<T>(up, from + width + i);
+		load_numbers<T>(d, dout + row * padded + i);
+#pragma unroll
+		for (int k = 0; k < N; k++) {
+			float sigmoid = 1.0f / (1.0f + __expf(-gate[k])), silu = gate[k] * sigmoid;
+			gate[k] = d[k] * up[k] * (sigmoid + silu * (1.0f - sigmoid));
+			up[k] = d[k] * silu;
 		}
-		float gate = value(gate_up, row * 2 * width + i);
-		float up = value(gate_up, row * 2 * width + width + i);
-		store(out, row * padded + i, gate / (1.0f + __expf(-gate)) * up);
+		store_numbers<T>(to + i, gate);
+		store_numbers<T>(to + width + i, up);
 	}
 }
 
-void gpu_swiglu_forward(bf16_bits *out, int padded, const bf16_bits *gate_up, int rows,
-                        int width, gpu_stream stream)
+/* As many numbers at once as the width's alignment allows. */
+#define FOR_WIDTH(width, call)                                                             \
+	do {                                                                                   \
+		if ((width) % 8 == 0) {                                                            \
+			enum { N = 8 };                                                                \
+			call;                                                                          \
+		} else if ((width) % 4 == 0) {                                                     \
+			enum { N = 4 };                                                                \
+			call;                                                                          \
+		} else {                                                                           \
+			enum { N = 1 };                                                                \
+			call;                                                                          \
+		}                                                                                  \
+	} while (0)
+
+void gpu_swiglu_forward(bits16 *out, int padded, const struct row_extras *extras,
+                        const bits16 *gate_up, int rows, int width, enum gpu_number number,
+                        gpu_stream stream)
 {
-	dim3 grid((unsigned)rows, (unsigned)((padded + 4 * THREADS - 1) / (4 * THREADS)));
+	struct row_extras more = extras_of(extras);
 	if (rows)
-		swiglu_forward_rows<<<grid, THREADS, 0, queue(stream)>>>(out, padded, gate_up,
-		                                                         width);
+		FOR_NUMBER(number, FOR_WIDTH(width, (swiglu_forward_rows<T, N>
+		                                     <<<rows, THREADS, 0, queue(stream)>>>(
+			                                     out, padded, more, gate_up, width))));
 }
 
-static __global__ void swiglu_backward_rows(bf16_bits *dgate_up, const bf16_bits *dout,
-                                            int padded, const bf16_bits *gate_up, int width)
+void gpu_swiglu_backward(bits16 *dgate_up, const bits16 *dout, int padded,
+                         const bits16 *gate_up, int rows, int width,
+                         enum gpu_number number, gpu_stream stream)
 {
-	int64_t row = blockIdx.x;
-	for (int i = threadIdx.x + blockIdx.y * blockDim.x; i < width;
-	     i += blockDim.x * gridDim.y) {
-		int64_t g = row * 2 * width + i, u = g + width;
-		float gate = value(gate_up, g), up = value(gate_up, u);
-		float d = value(dout, row * padded + i);
-		float sigmoid = 1.0f / (1.0f + __expf(-gate)), silu = gate * sigmoid;
-		store(dgate_up, g, d * up * (sigmoid + silu * (1.0f - sigmoid)));
-		store(dgate_up, u, d * silu);
-	}
-}
-
-void gpu_swiglu_backward(bf16_bits *dgate_up, const bf16_bits *dout, int padded,
-                         const bf16_bits *gate_up, int rows, int width, gpu_stream stream)
-{
-	dim3 grid((unsigned)rows, (unsigned)((width + 4 * THREADS - 1) / (4 * THREADS)));
 	if (rows)
-		swiglu_backward_rows<<<grid, THREADS, 0, queue(stream)>>>(dgate_up, dout, padded,
-		                                                          gate_up, width);
+		FOR_NUMBER(number, FOR_WIDTH(width, (swiglu_backward_rows<T, N>
+		                                     <<<rows, THREADS, 0, queue(stream)>>>(
+			                                     dgate_up, dout, padded, gate_up, width))));
 }
 
 /* ---- gelu (exact, by erf) ---- */
 
-static __global__ void gelu_forward_all(bf16_bits *out, const bf16_bits *x, int64_t n)
+template <typename T>
+static __global__ void gelu_forward_all(bits16 *out, const bits16 *x, int64_t n)
 {
-	for (int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; i < n;
-	     i += (int64_t)gridDim.x * blockDim.x) {
-		float v = value(x, i);
-		store(out, i, 0.5f * v * (1.0f + erff(v * 0.70710678f)));
+	float v[VECTOR];
+	for (int64_t i = (blockIdx.x * (int64_t)blockDim.x + threadIdx.x) * VECTOR; i < n;
+	     i += (int64_t)gridDim.x * blockDim.x * VECTOR) {
+		load_numbers<T>(v, x + i);
+#pragma unroll
+		for (int k = 0; k < VECTOR; k++)
+			v[k] = 0.5f * v[k] * (1.0f + erff(v[k] * 0.70710678f));
+		store_numbers<T>(out + i, v);
 	}
 }
 
-static __global__ void gelu_backward_all(bf16_bits *dx, const bf16_bits *dout,
-                                         const bf16_bits *x, int64_t n)
+template <typename T>
+static __global__ void gelu_backward_all(bits16 *dx, const bits16 *dout, const bits16 *x,
+                                         int64_t n)
 {
-	for (int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; i < n;
-	     i += (int64_t)gridDim.x * blockDim.x) {
-		float v = value(x, i);
-		float cdf = 0.5f * (1.0f + erff(v * 0.70710678f));
-		float density = 0.39894228f * expf(-0.5f * v * v);
-		store(dx, i, value(dout, i) * (cdf + v * density));
+	float v[VECTOR], d[VECTOR];
+	for (int64_t i = (blockIdx.x * (int64_t)blockDim.x + threadIdx.x) * VECTOR; i < n;
+	     i += (int64_t)gridDim.x * blockDim.x * VECTOR) {
+		load_numbers<T>(v, x + i);
+		load_numbers<T>(d, dout + i);
+#pragma unroll
+		for (int k = 0; k < VECTOR; k++) {
+			float cdf = 0.5f * (1.0f + erff(v[k] * 0.70710678f));
+			float density = 0.39894228f * expf(-0.5f * v[k] * v[k]);
+			d[k] *= cdf + v[k] * density;
+		}
+		store_numbers<T>(dx + i, d);
 	}
 }
 
-void gpu_gelu_forward(bf16_bits *out, const bf16_bits *x, int64_t n, gpu_stream stream)
+void gpu_gelu_forward(bits16 *out, const bits16 *x, int64_t n, enum gpu_number number,
+                      gpu_stream stream)
 {
 	if (n)
-		gelu_forward_all<<<blocks_for(n), THREADS, 0, queue(stream)>>>(out, x, n);
+		FOR_NUMBER(number, (gelu_forward_all<T><<<blocks_for(n / VECTOR), THREADS, 0,
+		                                          queue(stream)>>>(out, x, n)));
 }
 
-void gpu_gelu_backward(bf16_bits *dx, const bf16_bits *dout, const bf16_bits *x, int64_t n,
-                       gpu_stream stream)
+void gpu_gelu_backward(bits16 *dx, const bits16 *dout, const bits16 *x, int64_t n,
+                       enum gpu_number number, gpu_stream stream)
 {
 	if (n)
-		gelu_backward_all<<<blocks_for(n), THREADS, 0, queue(stream)>>>(dx, dout, x, n);
-}
-
-/* ---- rows ---- */
-
-static __global__ void embed_rows(float *x, const bf16_bits *embedding, const int32_t *ids,
-                                  const float *features, const int32_t *source, int width)
-{
-	int64_t row = blockIdx.x;
-	int from = source ? source[row] : -1;
-	for (int i = threadIdx.x; i < width; i += blockDim.x)
-		x[row * width + i] = from >= 0 ? features[(int64_t)from * width + i]
-		                               : value(embedding, (int64_t)ids[row] * width + i);
-}
-
-void gpu_embed(float *x, const bf16_bits *embedding, const int32_t *ids,
-               const float *features, const int32_t *source, int rows, int width,
-               gpu_stream stream)
-{
-	if (rows)
-		embed_rows<<<rows, ROW_THREADS, 0, queue(stream)>>>(x, embedding, ids, features,
-		                                                    source, width);
-}
-
-static __global__ void gather_feature_rows(bf16_bits *dfeatures, const float *dx,
-                                           const int32_t *source, int width)
-{
-	int64_t row = blockIdx.x;
-	int to = source[row];
-	if (to < 0)
-		return;
-	for (int i = threadIdx.x; i < width; i += blockDim.x)
-		store(dfeatures, (int64_t)to * width + i, dx[row * width + i]);
-}
-
-void gpu_gather_features(bf16_bits *dfeatures, const float *dx, const int32_t *source,
-                         int rows, int width, gpu_stream stream)
-{
-	if (rows)
-		gather_feature_rows<<<rows, ROW_THREADS, 0, queue(stream)>>>(dfeatures, dx, source,
-		                                                             width);
-}
-
-static __global__ void pick_rows(float *out, const float *x, const int32_t *index, int width)
-{
-	int64_t row = blockIdx.x, from = index[row];
-	for (int i = threadIdx.x; i < width; i += blockDim.x)
-		out[row * width + i] = x[from * width + i];
-}
-
-static __global__ void put_rows(float *dx, const float *dout, const int32_t *index,
-                                int width)
-{
-	int64_t row = blockIdx.x, to = index[row];
-	for (int i = threadIdx.x; i < width; i += blockDim.x)
-		dx[to * width + i] = dout[row * width + i];
-}
-
-void gpu_pick_rows(float *out, const float *x, const int32_t *index, int count, int width,
-                   gpu_stream stream)
-{
-	if (count)
-		pick_rows<<<count, ROW_THREADS, 0, queue(stream)>>>(out, x, index, width);
-}
-
-void gpu_put_rows(float *dx, const float *dout, const int32_t *index, int count, int rows,
-                  int width, gpu_stream stream)
-{
-	cudaMemsetAsync(dx, 0, (size_t)rows * (size_t)width * sizeof *dx, queue(stream));
-	if (count)
-		put_rows<<<count, ROW_THREADS, 0, queue(stream)>>>(dx, dout, index, width);
-}
-
-static __global__ void to_bf16_all(bf16_bits *out, const float *x, int64_t n)
-{
-	for (int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; i < n;
-	     i += (int64_t)gridDim.x * blockDim.x)
-		store(out, i, x[i]);
-}
-
-void gpu_to_bf16(bf16_bits *out, const float *x, int64_t n, gpu_stream stream)
-{
-	if (n)
-		to_bf16_all<<<blocks_for(n), THREADS, 0, queue(stream)>>>(out, x, n);
-}
-
-/* ---- cross entropy ---- */
-
-static __global__ void cross_entropy_rows(float *losses, bf16_bits *dlogits,
-                                          const float *logits, const int32_t *targets,
-                                          const float *scale, int vocab)
-{
-	__shared__ float scratch[32];
-	int64_t base = (int64_t)blockIdx.x * vocab;
-	float largest = -INFINITY, sum = 0;
-	for (int i = threadIdx.x; i < vocab; i += blockDim.x)
-		largest = fmaxf(largest, logits[base + i]);
-	largest = block_max(largest, scratch);
-	for (int i = threadIdx.x; i < vocab; i += blockDim.x)
-		sum += expf(logits[base + i] - largest);
-	sum = block_sum(sum, scratch);
-	int target = targets[blockIdx.x];
-	float by = scale[blockIdx.x];
-	for (int i = threadIdx.x; i < vocab; i += blockDim.x) {
-		float p = expf(logits[base + i] - largest) / sum;
-		store(dlogits, base + i, by * (p - (i == target ? 1.0f : 0.0f)));
-	}
-	if (threadIdx.x == 0)
-		losses[blockIdx.x] = largest + logf(sum) - logits[base + target];
-}
-
-void gpu_cross_entropy(float *losses, bf16_bits *dlogits, const float *logits,
-                       const int32_t *targets, const float *scale, int rows, int vocab,
-                       gpu_stream stream)
-{
-	if (rows)
-		cross_entropy_rows<<<rows, 1024, 0, queue(stream)>>>(losses, dlogits, logits,
-		                                                     targets, scale, vocab);
+		FOR_NUMBER(number, (gelu_backward_all<T><<<blocks_for(n / VECTOR), THREADS, 0,
+		                                           queue(stream)>>>(dx, dout, x, n)));
 }

@@ -48,6 +48,21 @@ void say_device(const struct device_choice *device, const char *tool)
 		printf("%s: computed on the CPU (%s)\n", tool, device->why);
 }
 
+bool choose_format_device(const struct format_arguments *a, const struct device_wish *wish,
+                          struct device_choice *device, error *err)
+{
+	if (!choose_device(wish, device, err))
+		return false;
+	if (!device->gpu || a->format->on_gpu)
+		return true;
+	if (wish->cuda)
+		return fail(err, EXIT_ENVIRONMENT, "--cuda: expected FP8 per tensor, found %s %s, "
+		            "which only the CPU computes", a->element, a->granularity);
+	*device = (struct device_choice){ .gpu = false };
+	snprintf(device->why, sizeof device->why, "the GPU knows FP8 per tensor only");
+	return true;
+}
+
 bool part_parse(const char *share, int *part, int *parts, error *err)
 {
 	char rest;
@@ -140,11 +155,11 @@ static bool evaluation_begin(struct evaluation_arguments *a, struct material *m,
 {
 	*job = (struct evaluation){ .data = a->data.source, .tree = a->data.tree,
 		.tool = tool, .target = a->data.out };
-	if (a->data.device.cuda)
-		return fail(err, EXIT_ENVIRONMENT, "--cuda: damage is measured on the CPU");
 	if (strcmp(a->data.part, "0/1") != 0)
 		return fail(err, EXIT_USAGE, "--part: damage is measured in one piece");
-	if (!format_check(&a->format, err) || !tool_sources(&job->sources, err) ||
+	if (!format_check(&a->format, err) ||
+	    !choose_format_device(&a->format, &a->data.device, &job->device, err) ||
+	    !tool_sources(&job->sources, err) ||
 	    !material_begin(m, a->data.source.model, err))
 		return false;
 	if (!format_groups(&a->format, m->linears, m->linear_count, &m->memory, &m->groups,
@@ -170,6 +185,8 @@ static bool evaluate(const struct evaluation_tool *tool, struct evaluation_argum
 	bool ok = evaluation_begin(a, &m, &job, tool->name, err) &&
 	          tool->measure(&job, &m, operands, &a->facts, &printed, err) &&
 	          write_file_if_changed(a->data.out, printed.data, printed.length, NULL, err);
+	if (ok)
+		say_device(&job.device, tool->name);
 	text_free(&printed);
 	material_free(&m);
 	return ok;

@@ -45,6 +45,11 @@ struct option tree_option(const char **tree);
 void format_options(struct format_arguments *a, struct option *options);
 bool format_check(struct format_arguments *a, error *err);
 
+/* choose_device for a checked format: a GPU knows some formats; the rest is computed on
+ * the CPU, unless the GPU was asked for by name. */
+bool choose_format_device(const struct format_arguments *a, const struct device_wish *wish,
+                          struct device_choice *device, error *err);
+
 /* The groups that get the format: those that an --include (if there is one) and no
  * --exclude matches and, with
  * --skip-bad-shapes, that have no member of a shape that the format does not take.

@@ -6,7 +6,6 @@
  * kl_div: for each group alone in the format, the sum over samples and tokens of the
  * Kullback-Leibler divergence of the model's predictions from the unquantised ones.
  * Both as in modelopt/torch/quantization/algorithms.py. */
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -58,33 +57,6 @@ static bool prepare(void *self, const struct model *model, error *err)
 	struct scoring *s = self;
 	return quantise_model(&s->quantised, model, &s->groups, NULL, s->format.format,
 	                      s->format.numerics, !s->format.scale_per_member, s->amax.amax, RESIDENT_BYTES, err);
-}
-
-/* The same scales as quantise_model makes, for the device to make the codes. */
-static bool quantisation(void *self, const struct model *model, const float *weight_amax,
-                         struct gpu_quantisation *out, error *err)
-{
-	const struct scoring *s = self;
-	(void)model;
-	for (int g = 0; g < s->groups.count; g++) {
-		const struct group *group = &s->groups.groups[g];
-		float shared = 0;
-		for (int m = 0; m < group->member_count; m++)
-			shared = fmaxf(shared, weight_amax[group->members[m]]);
-		for (int m = 0; m < group->member_count; m++) {
-			int linear = group->members[m];
-			float amax = s->format.scale_per_member ? weight_amax[linear] : shared;
-			if (!check_amax(amax, s->linears[linear].name, err))
-				return false;
-			struct fp8_step weight = fp8_step_for(s->format.numerics, amax);
-			struct fp8_step input = fp8_step_for(s->format.numerics, s->amax.amax[linear]);
-			out[linear] = (struct gpu_quantisation){ .scored = true,
-				.divide = s->format.numerics == NUMERICS_QUERN,
-				.weight_encode = weight.encode, .weight_decode = weight.decode,
-				.input_encode = input.encode, .input_decode = input.decode };
-		}
-	}
-	return true;
 }
 
 static bool measures(void *self, const struct model *model, int linear)
@@ -192,24 +164,6 @@ static void free_scoring(struct scoring *s)
 	options_free(&s->format.exclude);
 }
 
-/* A GPU knows gradient scores of some formats; the rest runs on the CPU, unless the GPU
- * was asked for by name. */
-static bool choose_scoring_device(const struct scoring *s, const struct device_wish *wish,
-                                  struct device_choice *device, error *err)
-{
-	if (!choose_device(wish, device, err))
-		return false;
-	if (!device->gpu || (s->kind == BLOCK_GRADIENT && s->format.format->on_gpu))
-		return true;
-	if (wish->cuda)
-		return fail(err, EXIT_ENVIRONMENT, "--cuda: expected gradient scores of FP8 per "
-		            "tensor, found another method or format: these run on the CPU");
-	*device = (struct device_choice){ .gpu = false };
-	snprintf(device->why, sizeof device->why, "the GPU scores FP8 per tensor by gradient "
-	         "only");
-	return true;
-}
-
 static bool score(struct scoring *s, const struct data_arguments *a, const char *method,
                   const char *amax, error *err)
 {
@@ -220,19 +174,23 @@ static bool score(struct scoring *s, const struct data_arguments *a, const char 
 		            method);
 	if (!part_parse(a->part, &part, &parts, err) || !format_check(&s->format, err) ||
 	    !load_scoring(s, a->source.model, amax, err) ||
-	    !choose_scoring_device(s, &a->device, &device, err))
+	    !choose_format_device(&s->format, &a->device, &device, err))
 		return false;
 	const struct part_format format = { s->format.name, s->format.element,
 	                                    s->format.granularity };
+	const struct gpu_scales scales = { .linears = s->linears, .groups = &s->groups,
+		.input_amax = s->amax.amax, .numerics = s->format.numerics,
+		.shared = !s->format.scale_per_member };
 	struct measurement m = { .self = s, .tool = "score", .kind = s->kind,
 		.format = &format, .add_key = add_key, .prepare = prepare, .measures = measures,
 		.begin_thread = begin_gradient, .end_thread = end_gradient,
 		.measure = measure_gradient,
-		.gpu = { .work = GPU_SCORE, .quantisation = quantisation } };
+		.gpu = { .work = GPU_SCORE, .scales = &scales } };
 	if (s->kind == BLOCK_KL) {
 		m.begin_thread = begin_divergence;
 		m.end_thread = end_divergence;
 		m.measure = measure_divergence;
+		m.gpu.work = GPU_COMPARE;
 	}
 	bool ok = run_blocks(&a->source, &m, &device, a->tree, part, parts, a->out, err);
 	if (ok)

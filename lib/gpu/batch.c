@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/gpu/numbers.h"
 #include "lib/model/positions.h"
 
 enum { TILE_ROWS = 64, PIECE_ALIGNMENT = 256 };
@@ -75,6 +76,7 @@ static void lay_batch(struct batch *b, const struct model_config *c, char *base)
 	b->graded_starts = lay(base, &used, samples + 1, sizeof *b->graded_starts);
 	b->graded_rows = lay(base, &used, graded, sizeof *b->graded_rows);
 	b->targets = lay(base, &used, graded, sizeof *b->targets);
+	b->row_targets = lay(base, &used, text, sizeof *b->row_targets);
 	b->graded_scale = lay(base, &used, graded, sizeof *b->graded_scale);
 	b->patches = lay(base, &used, patches, sizeof *b->patches);
 	b->bytes = used;
@@ -101,16 +103,10 @@ static void add_tiles(struct attention_tile *tiles, int *count, int begin, int e
 		tiles[(*count)++] = (struct attention_tile){ row, begin, end, 0 };
 }
 
-static uint16_t to_bf16(float x)
-{
-	uint32_t u;
-	memcpy(&u, &x, sizeof u);
-	return (uint16_t)((u + 0x7FFF + ((u >> 16) & 1)) >> 16);
-}
-
 /* One image: its cells in window order, its windows, its patches moved accordingly. */
 static void pack_image(struct batch *b, const struct model *m, const struct sample *s,
-                       int index, int32_t *order, int32_t *windows)
+                       int index, enum gpu_number number, int32_t *order,
+                       int32_t *windows)
 {
 	const struct vision_config *v = &m->config.vision;
 	struct tower_rows *t = &b->vision;
@@ -126,9 +122,9 @@ static void pack_image(struct batch *b, const struct model *m, const struct samp
 	size_t width = (size_t)group * (size_t)v->patch_values;
 	for (int c = 0; c < rows / group; c++) {
 		const float *from = s->patches.values + (size_t)order[c] * width;
-		bf16_bits *to = b->patches + ((size_t)first / (size_t)group + (size_t)c) * width;
+		bits16 *to = b->patches + ((size_t)first / (size_t)group + (size_t)c) * width;
 		for (size_t i = 0; i < width; i++)
-			to[i] = to_bf16(from[i]);
+			to[i] = to_number(from[i], number);
 	}
 }
 
@@ -149,16 +145,20 @@ static void pack_sources(struct batch *b, const struct model *m, const struct sa
 		source[image + order[c]] = first + c;
 }
 
-static void pack_targets(struct batch *b, const struct sample *s, int index)
+static void pack_targets(struct batch *b, const struct sample *s, int index,
+                         enum gpu_number number)
 {
 	int first = b->graded_starts[index];
 	int graded = b->graded_starts[index + 1] - first, n = first;
+	for (int i = 0; i < s->tokens; i++)
+		b->row_targets[b->text.starts[index] + i] = -1;
 	for (int i = 1; i < s->tokens; i++) {
 		if (!s->graded[i])
 			continue;
+		b->row_targets[b->text.starts[index] + i - 1] = s->ids[i];
 		b->graded_rows[n] = b->text.starts[index] + i - 1;
 		b->targets[n] = s->ids[i];
-		b->graded_scale[n++] = 1.0f / (float)graded;
+		b->graded_scale[n++] = gradient_scale(number) / (float)graded;
 	}
 }
 
@@ -189,7 +189,8 @@ static void measure_batch(struct batch *b, const struct model *m,
 }
 
 static void fill_batch(struct batch *b, const struct model *m,
-                       const struct sample *const *samples, int32_t *scratch)
+                       const struct sample *const *samples, enum gpu_number number,
+                       int32_t *scratch)
 {
 	int group = m->config.vision.merge * m->config.vision.merge;
 	int32_t *order = scratch, *windows = order + b->cells + 1;
@@ -201,15 +202,16 @@ static void fill_batch(struct batch *b, const struct model *m,
 		b->cell_starts[i] = b->vision.starts[i] / group;
 	for (int i = 0; i < b->samples; i++) {
 		if (patch_rows(samples[i]))
-			pack_image(b, m, samples[i], i, order, windows);
+			pack_image(b, m, samples[i], i, number, order, windows);
 		pack_sources(b, m, samples[i], i, order);
 		pack_text(b, m, samples[i], i, positions);
-		pack_targets(b, samples[i], i);
+		pack_targets(b, samples[i], i, number);
 	}
 }
 
 bool batch_pack(struct batch *b, const struct model *m, const struct sample *const *samples,
-                int count, void **memory, size_t *capacity, error *err)
+                int count, enum gpu_number number, void **memory, size_t *capacity,
+                error *err)
 {
 	measure_batch(b, m, samples, count);
 	lay_batch(b, &m->config, NULL);
@@ -219,7 +221,7 @@ bool batch_pack(struct batch *b, const struct model *m, const struct sample *con
 	          make_room(memory, capacity, b->bytes, err);
 	if (ok) {
 		lay_batch(b, &m->config, *memory);
-		fill_batch(b, m, samples, orders);
+		fill_batch(b, m, samples, number, orders);
 	}
 	free(orders);
 	return ok;

@@ -22,16 +22,18 @@ struct batch {
 	int32_t *cell_starts;  /* [samples + 1]: cells of each sample */
 	int32_t *graded_rows;  /* [graded]: the row whose prediction is graded */
 	int32_t *targets;      /* [graded] */
+	int32_t *row_targets;  /* [text rows]: what is to follow, or -1: not graded */
 	int32_t *graded_starts; /* [samples + 1] */
-	float *graded_scale;   /* [graded]: 1 / the sample's graded tokens */
-	bf16_bits *patches;    /* [vision rows][patch_values], in window order */
+	float *graded_scale;   /* [graded]: gradient_scale / the sample's graded tokens */
+	bits16 *patches;    /* [vision rows][patch_values], in window order */
 	size_t bytes;          /* of all the arrays, which lie in one stretch */
 };
 
 /* Packs into the page-locked memory at *memory (grown as needed; the caller frees it
  * with cudaFreeHost). */
 bool batch_pack(struct batch *b, const struct model *m, const struct sample *const *samples,
-                int count, void **memory, size_t *capacity, error *err);
+                int count, enum gpu_number number, void **memory, size_t *capacity,
+                error *err);
 
 /* The same on the device, in the model's arena: one copy, queued. The host's arrays must
  * stay until it is done. */

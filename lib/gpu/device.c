@@ -112,8 +112,8 @@ bool device_check(struct device *d, cudaError_t status, error *err)
 
 /* What a product is made of; also tells plans apart. */
 enum product_kind {
-	KIND_BF16, KIND_BF16_BIAS, KIND_SUM, KIND_SUM_BIAS, KIND_FLOAT, KIND_FLOAT_BIAS,
-	KIND_BACKWARD, KIND_BACKWARD_FLOAT, KIND_CODES_WIDE, KIND_CODES_WIDE_BIAS,
+	KIND_PLAIN, KIND_PLAIN_BIAS, KIND_SUM, KIND_SUM_BIAS, KIND_FLOAT, KIND_FLOAT_BIAS,
+	KIND_BACKWARD, KIND_CODES_WIDE, KIND_CODES_WIDE_BIAS,
 	KIND_CODES_NARROW, KIND_CODES_NARROW_BIAS, KIND_FP8_WIDE, KIND_FP8_WIDE_BIAS,
 	KIND_FP8_NARROW, KIND_FP8_NARROW_BIAS
 };
@@ -144,8 +144,9 @@ static void note(struct device *d, cublasStatus_t status)
 static void make_layouts(struct device *d, const struct product *p, int n, struct layouts *l)
 {
 	cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
-	/* As wide as the result, but for FP8, which knows BF16 alone. */
-	cudaDataType_t bias_type = p->in_type == CUDA_R_8F_E4M3 ? CUDA_R_16BF : p->out_type;
+	/* As wide as the result, but for FP8, which adds BF16 to float32. */
+	bool widened = p->in_type == CUDA_R_8F_E4M3 && p->out_type == CUDA_R_32F;
+	cudaDataType_t bias_type = widened ? CUDA_R_16BF : p->out_type;
 	int8_t slow = 0;
 	note(d, cublasLtMatmulDescCreate(&l->operation, CUBLAS_COMPUTE_32F, CUDA_R_32F));
 	note(d, cublasLtMatmulDescSetAttribute(l->operation, CUBLASLT_MATMUL_DESC_TRANSA,
@@ -239,32 +240,39 @@ static void run_product(struct device *d, const struct product *p)
 	free_layouts(&l);
 }
 
+/* The 16-bit type of this device's numbers. */
+static cudaDataType_t type16(const struct device *d)
+{
+	return d->number == GPU_FP16 ? CUDA_R_16F : CUDA_R_16BF;
+}
+
 /* y = alpha * x weight^T + beta * before */
-static struct product describe(enum product_kind kind, const void *x, const void *weight,
-                               void *y, int rows, int out, int in)
+static struct product describe(const struct device *d, enum product_kind kind,
+                               const void *x, const void *weight, void *y, int rows,
+                               int out, int in)
 {
 	return (struct product){ .kind = kind, .weight_op = CUBLAS_OP_T,
-		.in_type = CUDA_R_16BF, .out_type = CUDA_R_32F, .m = out, .n = rows, .k = in,
+		.in_type = type16(d), .out_type = CUDA_R_32F, .m = out, .n = rows, .k = in,
 		.weight_ld = in, .in_ld = in, .out_ld = out, .weight = weight, .x = x, .y = y,
 		.alpha = 1 };
 }
 
-void product_forward(struct device *d, bf16_bits *y, int y_stride, const bf16_bits *x,
-                     const bf16_bits *weight, const bf16_bits *bias, int rows, int out,
+void product_forward(struct device *d, bits16 *y, int y_stride, const bits16 *x,
+                     const bits16 *weight, const bits16 *bias, int rows, int out,
                      int in)
 {
-	struct product p = describe(bias ? KIND_BF16_BIAS : KIND_BF16, x, weight, y, rows, out,
+	struct product p = describe(d, bias ? KIND_PLAIN_BIAS : KIND_PLAIN, x, weight, y, rows, out,
 	                            in);
-	p.out_type = CUDA_R_16BF;
+	p.out_type = type16(d);
 	p.out_ld = y_stride;
 	p.bias = bias;
 	run_product(d, &p);
 }
 
-void product_add(struct device *d, float *sum, const float *before, const bf16_bits *x,
-                 const bf16_bits *weight, const float *bias, int rows, int out, int in)
+void product_add(struct device *d, float *sum, const float *before, const bits16 *x,
+                 const bits16 *weight, const float *bias, int rows, int out, int in)
 {
-	struct product p = describe(bias ? KIND_SUM_BIAS : KIND_SUM, x, weight, sum, rows, out,
+	struct product p = describe(d, bias ? KIND_SUM_BIAS : KIND_SUM, x, weight, sum, rows, out,
 	                            in);
 	p.before = before;
 	p.beta = 1;
@@ -272,43 +280,27 @@ void product_add(struct device *d, float *sum, const float *before, const bf16_b
 	run_product(d, &p);
 }
 
-void product_float(struct device *d, float *y, const bf16_bits *x, const bf16_bits *weight,
+void product_float(struct device *d, float *y, const bits16 *x, const bits16 *weight,
                    const float *bias, int rows, int out, int in)
 {
-	struct product p = describe(bias ? KIND_FLOAT_BIAS : KIND_FLOAT, x, weight, y, rows, out,
+	struct product p = describe(d, bias ? KIND_FLOAT_BIAS : KIND_FLOAT, x, weight, y, rows, out,
 	                            in);
 	p.bias = bias;
 	run_product(d, &p);
 }
 
-static struct product describe_backward(enum product_kind kind, const bf16_bits *dy,
-                                        const bf16_bits *weight, void *dx, int rows, int out,
-                                        int in)
+void product_backward(struct device *d, bits16 *dx, const bits16 *dy, const bits16 *weight,
+                      int rows, int out, int in)
 {
-	struct product p = describe(kind, dy, weight, dx, rows, in, out);
+	struct product p = describe(d, KIND_BACKWARD, dy, weight, dx, rows, in, out);
 	p.weight_op = CUBLAS_OP_N;
 	p.weight_ld = in;
-	return p;
-}
-
-void product_backward(struct device *d, bf16_bits *dx, const bf16_bits *dy,
-                      const bf16_bits *weight, int rows, int out, int in)
-{
-	struct product p = describe_backward(KIND_BACKWARD, dy, weight, dx, rows, out, in);
-	p.out_type = CUDA_R_16BF;
+	p.out_type = type16(d);
 	run_product(d, &p);
 }
 
-void product_backward_float(struct device *d, float *dx, const bf16_bits *dy,
-                            const bf16_bits *weight, int rows, int out, int in)
-{
-	struct product p = describe_backward(KIND_BACKWARD_FLOAT, dy, weight, dx, rows, out, in);
-	run_product(d, &p);
-}
-
-/* difference = scale * codes weight_codes^T + bias - before */
-static void run_perturbed(struct device *d, const struct perturbed *q, struct product *p,
-                          bool fp8, float scale)
+static void run_codes(struct device *d, const struct codes_product *q, struct product *p,
+                      bool fp8, float scale)
 {
 	static const enum product_kind kinds[2][2][2] = {
 		{ { KIND_CODES_WIDE, KIND_CODES_WIDE_BIAS },
@@ -318,27 +310,27 @@ static void run_perturbed(struct device *d, const struct perturbed *q, struct pr
 	};
 	bool narrow = q->narrow != NULL;
 	p->kind = kinds[fp8][narrow][q->bias != NULL];
-	p->in_type = fp8 ? CUDA_R_8F_E4M3 : CUDA_R_16BF;
-	p->out_type = narrow ? CUDA_R_16BF : CUDA_R_32F;
+	p->in_type = fp8 ? CUDA_R_8F_E4M3 : type16(d);
+	p->out_type = narrow ? type16(d) : CUDA_R_32F;
 	p->y = narrow ? (void *)q->narrow : (void *)q->wide;
 	p->before = narrow ? (const void *)q->narrow_before : (const void *)q->wide_before;
 	p->bias = q->bias;
 	p->out_ld = q->stride;
 	p->alpha = scale;
-	p->beta = -1;
+	p->beta = q->beta;
 	run_product(d, p);
 }
 
-void product_fp8(struct device *d, const struct perturbed *q, const uint8_t *codes,
+void product_fp8(struct device *d, const struct codes_product *q, const uint8_t *codes,
                  const uint8_t *weight_codes, float scale, int rows, int out, int in)
 {
-	struct product p = describe(KIND_BF16, codes, weight_codes, NULL, rows, out, in);
-	run_perturbed(d, q, &p, true, scale);
+	struct product p = describe(d, KIND_PLAIN, codes, weight_codes, NULL, rows, out, in);
+	run_codes(d, q, &p, true, scale);
 }
 
-void product_codes(struct device *d, const struct perturbed *q, const bf16_bits *codes,
-                   const bf16_bits *weight_codes, float scale, int rows, int out, int in)
+void product_codes(struct device *d, const struct codes_product *q, const bits16 *codes,
+                   const bits16 *weight_codes, float scale, int rows, int out, int in)
 {
-	struct product p = describe(KIND_BF16, codes, weight_codes, NULL, rows, out, in);
-	run_perturbed(d, q, &p, false, scale);
+	struct product p = describe(d, KIND_PLAIN, codes, weight_codes, NULL, rows, out, in);
+	run_codes(d, q, &p, false, scale);
 }

@@ -29,6 +29,7 @@ struct device {
 	char name[128];
 	int major, minor; /* compute capability */
 	bool fp8;         /* has FP8 tensor cores: 8.9 and newer */
+	enum gpu_number number; /* of weights and activations */
 	size_t total_bytes;
 	cudaStream_t stream;
 	cublasLtHandle_t blas;
@@ -55,44 +56,45 @@ bool device_check(struct device *d, cudaError_t status, error *err);
 
 /* ---- products; x[rows][in] and y[rows][out] row by row ---- */
 
-/* y (BF16, rows y_stride apart) = x weight[out][in]^T + bias (NULL: none). */
-void product_forward(struct device *d, bf16_bits *y, int y_stride, const bf16_bits *x,
-                     const bf16_bits *weight, const bf16_bits *bias, int rows, int out,
+/* y (16-bit, rows y_stride apart) = x weight[out][in]^T + bias (NULL: none). */
+void product_forward(struct device *d, bits16 *y, int y_stride, const bits16 *x,
+                     const bits16 *weight, const bits16 *bias, int rows, int out,
                      int in);
 
 /* sum (float32) = before (float32) + x weight^T + bias; the bias is as wide as the sum. */
-void product_add(struct device *d, float *sum, const float *before, const bf16_bits *x,
-                 const bf16_bits *weight, const float *bias, int rows, int out, int in);
+void product_add(struct device *d, float *sum, const float *before, const bits16 *x,
+                 const bits16 *weight, const float *bias, int rows, int out, int in);
 
 /* y (float32) = x weight^T + bias */
-void product_float(struct device *d, float *y, const bf16_bits *x, const bf16_bits *weight,
+void product_float(struct device *d, float *y, const bits16 *x, const bits16 *weight,
                    const float *bias, int rows, int out, int in);
 
-/* dx[rows][in] = dy[rows][out] weight[out][in], in BF16 or in float32. In all products
- * `in` is the width of the rows of x and weight in memory, padding included. */
-void product_backward(struct device *d, bf16_bits *dx, const bf16_bits *dy,
-                      const bf16_bits *weight, int rows, int out, int in);
-void product_backward_float(struct device *d, float *dx, const bf16_bits *dy,
-                            const bf16_bits *weight, int rows, int out, int in);
+/* dx[rows][in] = dy[rows][out] weight[out][in]. In all products `in` is the width of the
+ * rows of x and weight in memory, padding included. */
+void product_backward(struct device *d, bits16 *dx, const bits16 *dy, const bits16 *weight,
+                      int rows, int out, int in);
 
-/* What a perturbation compares with: difference = scale * (codes weight_codes^T) + bias -
- * before. In BF16 all round (`narrow`), or in float32 (`wide`): a residual stream from
- * which the caller's score adds back what the layer was added to. */
-struct perturbed {
-	bf16_bits *narrow;
-	const bf16_bits *narrow_before;
+/* Where the product of codes goes: result = scale * (codes weight_codes^T) + bias + beta *
+ * before. In 16 bits all round (`narrow`), or in float32 (`wide`). With beta -1 it is the
+ * difference from what the unquantised product gave, with 1 it is added to a residual
+ * stream, with 0 `before` is not read. */
+struct codes_product {
+	bits16 *narrow;
+	const bits16 *narrow_before;
 	float *wide;
 	const float *wide_before;
-	const void *bias; /* as wide as the difference, for product_fp8 BF16; NULL: none */
-	int stride;       /* of difference and before */
+	float beta;
+	const void *bias; /* as wide as the result, or BF16 for product_fp8 into float32;
+	                     NULL: none */
+	int stride;       /* of result and before */
 };
 
-/* codes in FP8 (in: a multiple of 16), without fast accumulation, since the difference
- * is small; or their values in BF16. */
-void product_fp8(struct device *d, const struct perturbed *p, const uint8_t *codes,
+/* codes in FP8 (in: a multiple of 16), without fast accumulation, since differences are
+ * small; or their values in 16 bits. */
+void product_fp8(struct device *d, const struct codes_product *p, const uint8_t *codes,
                  const uint8_t *weight_codes, float scale, int rows, int out, int in);
-void product_codes(struct device *d, const struct perturbed *p, const bf16_bits *codes,
-                   const bf16_bits *weight_codes, float scale, int rows, int out, int in);
+void product_codes(struct device *d, const struct codes_product *p, const bits16 *codes,
+                   const bits16 *weight_codes, float scale, int rows, int out, int in);
 
 #ifdef __cplusplus
 }

@@ -1,14 +1,19 @@
-/* The model on an NVIDIA GPU: calibration and gradient scores of whole batches.
+/* The model on an NVIDIA GPU: calibration, gradient scores, and the damage that quantised
+ * linears do, of whole batches.
  *
- * The same computation as lib/model, with BF16 weights and activations, a float32 residual
- * stream and float32 accumulation. Samples are packed one after the other without padding;
- * every sum has a fixed order and belongs to one sample, so a result depends neither on
- * what a sample is batched with nor on the run. */
+ * The same computation as lib/model, with 16-bit weights and activations, a float32
+ * residual stream and float32 accumulation. FP16 rounds eight times finer than BF16, in
+ * which small differences drown; it ends at 65504, and what goes beyond makes a result
+ * infinite or no number at all, so whoever opens a model in FP16 looks at that. Samples
+ * are packed one after the other without padding; every sum has a fixed order and belongs
+ * to one sample, so a result depends neither on what a sample is batched with nor on the
+ * run. */
 #ifndef QUERN_GPU_GPU_H
 #define QUERN_GPU_GPU_H
 
 #include <stddef.h>
 
+#include "kernels/gpu_ops.h"
 #include "lib/base/error.h"
 #include "lib/data/prompt.h"
 #include "lib/model/qwen.h"
@@ -38,9 +43,10 @@ bool gpu_built(void);
 /* Whether this build and this machine can: a name for people in name[128]. */
 bool gpu_usable(char name[128], error *err);
 
-/* Uploads the weights. m (opened with resident_bytes 0 is enough) must outlive it.
- * memory_limit bounds what is taken on the device; 0: what is free. */
-bool gpu_model_open(struct gpu_model **out, const struct model *m, size_t memory_limit,
+enum gpu_work { GPU_CALIBRATE, GPU_SCORE, GPU_COMPARE };
+
+/* Uploads the weights. m (opened with resident_bytes 0 is enough) must outlive it. */
+bool gpu_model_open(struct gpu_model **out, const struct model *m, enum gpu_number number,
                     bool native_fp8, error *err);
 void gpu_model_close(struct gpu_model *g);
 
@@ -52,7 +58,8 @@ bool gpu_quantise(struct gpu_model *g, const struct gpu_quantisation *quantisati
                   error *err);
 
 /* Sets the rest of device memory aside for batches: call when the weights (and codes) are
- * there. memory_limit bounds everything taken on the device; 0: what is free. */
+ * there. memory_limit bounds everything taken on the device (0: what is free), unless the
+ * weights leave less of it than a batch needs. */
 bool gpu_take_arena(struct gpu_model *g, size_t memory_limit, error *err);
 
 /* Memory of the device in use, by anyone. */
@@ -60,11 +67,9 @@ size_t gpu_used_bytes(const struct gpu_model *g);
 
 /* How many of samples[0..count) fit one batch, at least 1. */
 int gpu_batch_fits(const struct gpu_model *g, const struct sample *const *samples, int count,
-                   bool gradient);
+                   enum gpu_work work);
 
-enum gpu_work { GPU_CALIBRATE, GPU_SCORE };
-
-/* Queues a batch and returns while the device works; the samples may be freed then.
+/* GPU_CALIBRATE and GPU_SCORE. Queues a batch and returns while the device works; the samples may be freed then.
  * GPU_SLOTS batches can be under way, each in a slot of its own. */
 enum { GPU_SLOTS = 2 };
 bool gpu_submit(struct gpu_model *g, int slot, enum gpu_work work,
@@ -76,11 +81,32 @@ bool gpu_submit(struct gpu_model *g, int slot, enum gpu_work work,
  * values[sample][linear_count]: scores. loss[sample] (0 after GPU_CALIBRATE). */
 bool gpu_collect(struct gpu_model *g, int slot, double *values, double *loss, error *err);
 
+/* What one quantised choice does to the prediction at one token. */
+struct row_change {
+	double kl;      /* of its prediction from the plain one */
+	double squared; /* mean squared difference of the logits */
+	bool agrees;    /* on the most likely token */
+	double base_loss, loss; /* cross entropies, where the next token is graded; else 0 */
+};
+
+/* What a run quantises. */
+struct gpu_choice {
+	const bool *served;        /* [linear], as gpu_quantise was told to; whole groups */
+	const float *cache_scales; /* [part] of the key/value cache; NULL: it stays */
+};
+
+/* GPU_COMPARE: runs a batch plainly and then once for every choice, from the first layer
+ * that is touched. rows[choice][all tokens of the samples, in their order]. Returns when
+ * all is done. */
+bool gpu_compare(struct gpu_model *g, const struct sample *const *samples, int count,
+                 const struct gpu_choice *choices, int choice_count, struct row_change *rows,
+                 error *err);
+
 /* The functions above as the library has them; it exports one, called quern_gpu. */
 struct gpu_api {
 	bool (*usable)(char name[128], error *err);
-	bool (*model_open)(struct gpu_model **out, const struct model *m, size_t memory_limit,
-	                   bool native_fp8, error *err);
+	bool (*model_open)(struct gpu_model **out, const struct model *m,
+	                   enum gpu_number number, bool native_fp8, error *err);
 	void (*model_close)(struct gpu_model *g);
 	bool (*weight_amaxes)(struct gpu_model *g, float *amax, error *err);
 	bool (*quantise)(struct gpu_model *g, const struct gpu_quantisation *quantisation,
@@ -88,11 +114,14 @@ struct gpu_api {
 	bool (*take_arena)(struct gpu_model *g, size_t memory_limit, error *err);
 	size_t (*used_bytes)(const struct gpu_model *g);
 	int (*batch_fits)(const struct gpu_model *g, const struct sample *const *samples,
-	                  int count, bool gradient);
+	                  int count, enum gpu_work work);
 	bool (*submit)(struct gpu_model *g, int slot, enum gpu_work work,
 	               const struct sample *const *samples, int count, error *err);
 	bool (*collect)(struct gpu_model *g, int slot, double *values, double *loss,
 	                error *err);
+	bool (*compare)(struct gpu_model *g, const struct sample *const *samples, int count,
+	                const struct gpu_choice *choices, int choice_count,
+	                struct row_change *rows, error *err);
 };
 
 #endif

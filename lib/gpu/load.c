@@ -56,12 +56,12 @@ bool gpu_usable(char name[128], error *err)
 	return api && api->usable(name, err);
 }
 
-bool gpu_model_open(struct gpu_model **out, const struct model *m, size_t memory_limit,
+bool gpu_model_open(struct gpu_model **out, const struct model *m, enum gpu_number number,
                     bool native_fp8, error *err)
 {
 	const struct gpu_api *api = load(err);
 	*out = NULL;
-	return api && api->model_open(out, m, memory_limit, native_fp8, err);
+	return api && api->model_open(out, m, number, native_fp8, err);
 }
 
 void gpu_model_close(struct gpu_model *g)
@@ -92,9 +92,9 @@ size_t gpu_used_bytes(const struct gpu_model *g)
 }
 
 int gpu_batch_fits(const struct gpu_model *g, const struct sample *const *samples, int count,
-                   bool gradient)
+                   enum gpu_work work)
 {
-	return g->api->batch_fits(g, samples, count, gradient);
+	return g->api->batch_fits(g, samples, count, work);
 }
 
 bool gpu_submit(struct gpu_model *g, int slot, enum gpu_work work,
@@ -106,4 +106,11 @@ bool gpu_submit(struct gpu_model *g, int slot, enum gpu_work work,
 bool gpu_collect(struct gpu_model *g, int slot, double *values, double *loss, error *err)
 {
 	return g->api->collect(g, slot, values, loss, err);
+}
+
+bool gpu_compare(struct gpu_model *g, const struct sample *const *samples, int count,
+                 const struct gpu_choice *choices, int choice_count, struct row_change *rows,
+                 error *err)
+{
+	return g->api->compare(g, samples, count, choices, choice_count, rows, err);
 }

@@ -4,9 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "lib/model/expand.h"
-
-enum { ARENA_ALIGNMENT = 256, STAGE_ELEMENTS = 8 << 20 };
+enum { ARENA_ALIGNMENT = 256 };
 
 static int round_16(int n)
 {
@@ -34,60 +32,11 @@ static void *take_owned(struct device_model *g, size_t bytes, const char *what, 
 	return memory;
 }
 
-static bool copy_up(struct device_model *g, void *to, const void *from, size_t bytes,
-                    error *err)
-{
-	cudaError_t status = cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice,
-	                                     g->device.stream);
-	if (status == cudaSuccess)
-		status = cudaStreamSynchronize(g->device.stream);
-	return status == cudaSuccess || fail(err, EXIT_ENVIRONMENT, "%s: upload: %s",
-	                                     g->device.name, cudaGetErrorString(status));
-}
-
-static uint16_t to_bf16(float x)
-{
-	uint32_t u;
-	memcpy(&u, &x, sizeof u);
-	return (uint16_t)((u + 0x7FFF + ((u >> 16) & 1)) >> 16);
-}
-
-static bool upload_floats(struct device_model *g, bf16_bits *to, const float *from, size_t count,
-                          error *err)
-{
-	bf16_bits *stage = malloc(count * sizeof *stage + 1);
-	if (!stage)
-		return fail_memory(err, "an upload", count * sizeof *stage);
-	for (size_t i = 0; i < count; i++)
-		stage[i] = to_bf16(from[i]);
-	bool ok = copy_up(g, to, stage, count * sizeof *stage, err);
-	free(stage);
-	return ok;
-}
-
-/* A tensor in BF16: as it is, or converted stretch by stretch. */
-static bool upload_tensor(struct device_model *g, bf16_bits *to, const struct tensor *t,
-                          error *err)
-{
-	size_t count = (size_t)t->elements;
-	if (t->dtype == DTYPE_BF16)
-		return copy_up(g, to, t->data, count * sizeof *to, err);
-	float *stage = malloc(STAGE_ELEMENTS * sizeof *stage);
-	bool ok = stage || fail_memory(err, "an upload", STAGE_ELEMENTS * sizeof *stage);
-	for (size_t at = 0; ok && at < count; at += STAGE_ELEMENTS) {
-		size_t piece = count - at < STAGE_ELEMENTS ? count - at : STAGE_ELEMENTS;
-		tensor_expand(stage, t, at, piece);
-		ok = upload_floats(g, to + at, stage, piece, err);
-	}
-	free(stage);
-	return ok;
-}
-
-static bool upload_norm(struct device_model *g, bf16_bits **to, const float *from, int width,
+static bool upload_norm(struct device_model *g, bits16 **to, const float *from, int width,
                         error *err)
 {
 	*to = take_owned(g, (size_t)width * sizeof **to, "a norm", err);
-	return *to && upload_floats(g, *to, from, (size_t)width, err);
+	return *to && upload_floats(&g->uploader, *to, from, (size_t)width, g->device.number, err);
 }
 
 /* ---- matrices ---- */
@@ -96,13 +45,13 @@ static bool upload_norm(struct device_model *g, bf16_bits **to, const float *fro
 static bool upload_rows(struct device_model *g, struct matrix *x, int first,
                         const struct tensor *t, error *err)
 {
-	bf16_bits *to = x->weight + (size_t)first * (size_t)x->row;
+	bits16 *to = x->weight + (size_t)first * (size_t)x->row;
 	if (x->row == x->in)
-		return upload_tensor(g, to, t, err);
+		return upload_tensor(&g->uploader, to, t, err);
 	size_t rows = (size_t)t->elements / (size_t)x->in;
-	bf16_bits *packed = device_alloc(&g->device, (size_t)t->elements * sizeof *packed,
+	bits16 *packed = device_alloc(&g->device, (size_t)t->elements * sizeof *packed,
 	                                 "a weight in transit", err);
-	bool ok = packed && upload_tensor(g, packed, t, err);
+	bool ok = packed && upload_tensor(&g->uploader, packed, t, err);
 	if (ok) {
 		cudaMemsetAsync(to, 0, rows * (size_t)x->row * sizeof *to, g->device.stream);
 		cudaMemcpy2DAsync(to, (size_t)x->row * sizeof *to, packed,
@@ -112,6 +61,16 @@ static bool upload_rows(struct device_model *g, struct matrix *x, int first,
 	}
 	cudaFree(packed);
 	return ok;
+}
+
+static bool upload_bias(struct device_model *g, struct matrix *x, int first,
+                        const struct linear *l, error *err)
+{
+	struct uploader *u = &g->uploader;
+	size_t count = (size_t)l->out;
+	return upload_floats(u, x->bias + first, l->bias, count, g->device.number, err) &&
+	       upload_floats(u, x->bias_bf16 + first, l->bias, count, GPU_BF16, err) &&
+	       upload_bytes(u, x->bias_float + first, l->bias, count * sizeof *l->bias, err);
 }
 
 static bool upload_matrix(struct device_model *g, struct matrix *x, const int *members,
@@ -133,7 +92,10 @@ static bool upload_matrix(struct device_model *g, struct matrix *x, const int *m
 	                       linears[members[0]].name, err);
 	if (x->weight && bias) {
 		x->bias = take_owned(g, (size_t)x->out * sizeof *x->bias, "a bias", err);
-		x->bias_float = x->bias ? take_owned(g, (size_t)x->out * sizeof *x->bias_float,
+		x->bias_bf16 = x->bias ? take_owned(g, (size_t)x->out * sizeof *x->bias_bf16,
+		                                    "a bias", err) : NULL;
+		x->bias_float = x->bias_bf16
+		                        ? take_owned(g, (size_t)x->out * sizeof *x->bias_float,
 		                                     "a bias", err) : NULL;
 	}
 	if (!x->weight || (bias && !x->bias_float))
@@ -141,9 +103,7 @@ static bool upload_matrix(struct device_model *g, struct matrix *x, const int *m
 	for (int i = 0; i < member_count; i++) {
 		const struct linear *l = &linears[members[i]];
 		if (!upload_rows(g, x, x->first[i], l->tensor, err) ||
-		    (bias && (!upload_floats(g, x->bias + x->first[i], l->bias, (size_t)l->out, err) ||
-		              !copy_up(g, x->bias_float + x->first[i], l->bias,
-		                       (size_t)l->out * sizeof *l->bias, err))))
+		    (bias && !upload_bias(g, x, x->first[i], l, err)))
 			return false;
 	}
 	g->matrices[g->matrix_count++] = x;
@@ -192,7 +152,7 @@ static bool upload_all(struct device_model *g, error *err)
 		return fail_memory(err, "matrices", matrices * sizeof *g->matrices);
 	g->embedding = take_owned(g, (size_t)t->vocab * (size_t)t->hidden * sizeof *g->embedding,
 	                          "the embedding", err);
-	if (!g->embedding || !upload_tensor(g, g->embedding, p->embedding, err) ||
+	if (!g->embedding || !upload_tensor(&g->uploader, g->embedding, p->embedding, err) ||
 	    !upload_tower(g, &g->vision, &p->vision, err) ||
 	    !upload_tower(g, &g->text, &p->text, err) ||
 	    !upload_norm(g, &g->merger_norm, p->merger_norm, p->vision.hidden, err) ||
@@ -228,13 +188,13 @@ bool device_take_arena(struct gpu_model *handle, size_t memory_limit, error *err
 {
 	struct device_model *g = (struct device_model *)handle;
 	static const size_t RESERVE = (size_t)512 << 20; /* for the driver and cublas */
+	static const size_t LEAST = (size_t)10 << 30;    /* a few samples of a 7B model */
 	if (g->arena)
 		cudaFree(g->arena);
 	g->arena = NULL;
-	size_t free_bytes = device_free_bytes();
+	size_t free_bytes = device_free_bytes(), taken = g->weight_bytes + RESERVE;
 	size_t room = free_bytes > RESERVE ? free_bytes - RESERVE : 0;
-	size_t allowed = memory_limit > g->weight_bytes + RESERVE
-	                         ? memory_limit - g->weight_bytes - RESERVE : 0;
+	size_t allowed = memory_limit > taken + LEAST ? memory_limit - taken : LEAST;
 	if (memory_limit && allowed < room)
 		room = allowed;
 	/* Another process may take memory meanwhile: ask for less until it is there. */
@@ -249,8 +209,8 @@ bool device_take_arena(struct gpu_model *handle, size_t memory_limit, error *err
 	            "weights", g->device.name, free_bytes >> 20, g->weight_bytes >> 20);
 }
 
-bool device_model_open(struct gpu_model **out, const struct model *m, size_t memory_limit,
-                    bool native_fp8, error *err)
+bool device_model_open(struct gpu_model **out, const struct model *m,
+                       enum gpu_number number, bool native_fp8, error *err)
 {
 	struct device_model *g = calloc(1, sizeof *g);
 	*out = NULL;
@@ -258,19 +218,12 @@ bool device_model_open(struct gpu_model **out, const struct model *m, size_t mem
 		return fail_memory(err, "a model on the device", sizeof *g);
 	g->public.api = &quern_gpu;
 	g->model = m;
-	bool ok = device_open(&g->device, err) && upload_all(g, err);
-	if (ok) {
-		g->native_fp8 = native_fp8 && g->device.fp8;
-		/* Codes come later; their room is set aside now. */
-		size_t codes = 0;
-		for (int i = 0; i < g->matrix_count; i++)
-			codes += (size_t)g->matrices[i]->padded_out * (size_t)g->matrices[i]->padded_in;
-		g->weight_bytes += codes;
-		ok = !memory_limit || memory_limit > g->weight_bytes ||
-		     fail(err, EXIT_ENVIRONMENT, "%s: the weights alone take %zu MB of %zu MB",
-		          g->device.name, g->weight_bytes >> 20, memory_limit >> 20);
-		g->weight_bytes -= codes;
-	}
+	bool ok = device_open(&g->device, err);
+	g->device.number = number;
+	ok = ok && uploader_open(&g->uploader, &g->device, err) && upload_all(g, err) &&
+	     device_wait(&g->device, err);
+	uploader_close(&g->uploader);
+	g->native_fp8 = native_fp8 && g->device.fp8;
 	if (!ok) {
 		device_model_close(&g->public);
 		return false;
@@ -317,7 +270,8 @@ bool device_weight_amaxes(struct gpu_model *handle, float *amax, error *err)
 		for (int m = 0; m < x->member_count; m++)
 			gpu_weight_amax(device + SCRATCH + x->members[m], device,
 			                x->weight + (size_t)x->first[m] * (size_t)x->row,
-			                (int64_t)x->width[m] * x->row, g->device.stream);
+			                (int64_t)x->width[m] * x->row, g->device.number,
+			                g->device.stream);
 	}
 	cudaMemcpyAsync(amax, device + SCRATCH, (size_t)g->model->linear_count * sizeof *amax,
 	                cudaMemcpyDeviceToHost, g->device.stream);
@@ -343,15 +297,16 @@ static bool quantise_matrix(struct device_model *g, struct matrix *x,
 	for (int m = 0; m < x->member_count; m++) {
 		const struct gpu_quantisation *q = &quantisation[x->members[m]];
 		uint8_t *codes = x->codes + (size_t)x->first[m] * (size_t)x->padded_in;
-		const bf16_bits *weight = x->weight + (size_t)x->first[m] * (size_t)x->row;
+		const bits16 *weight = x->weight + (size_t)x->first[m] * (size_t)x->row;
 		x->weight_scale[m] = q->weight_decode;
 		x->one_scale = x->one_scale && q->weight_decode == first->weight_decode;
 		if (q->divide)
 			gpu_fp8_encode_divided(codes, x->padded_in, weight, x->row, x->width[m],
-			                       x->in, q->weight_decode, g->device.stream);
+			                       q->weight_decode, g->device.number,
+			                       g->device.stream);
 		else
-			gpu_fp8_encode(codes, x->padded_in, weight, x->row, x->width[m], x->in,
-			               q->weight_encode, g->device.stream);
+			gpu_fp8_encode(codes, x->padded_in, weight, x->row, x->width[m],
+			               q->weight_encode, g->device.number, g->device.stream);
 	}
 	return true;
 }

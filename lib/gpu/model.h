@@ -4,6 +4,7 @@
 
 #include "lib/gpu/device.h"
 #include "lib/gpu/gpu.h"
+#include "lib/gpu/upload.h"
 #include "lib/model/parts.h"
 
 enum { MOST_MEMBERS = 3 };
@@ -14,14 +15,17 @@ struct matrix {
 	int row;                   /* numbers a row of weights and inputs takes: `in` rounded
 	                              up so that rows are 16 bytes apart, zeros behind */
 	int padded_out, padded_in; /* multiples of 16, for FP8 */
-	bf16_bits *weight;         /* [out][row] */
-	bf16_bits *bias;           /* [out], or NULL */
+	bits16 *weight;            /* [out][row] */
+	bits16 *bias;              /* [out], or NULL */
+	bits16 *bias_bf16;         /* the same for products of codes that end in float32 */
 	float *bias_float;         /* the same for products that end in float32 */
 	int member_count;
 	int members[MOST_MEMBERS]; /* linears of the model */
 	int first[MOST_MEMBERS], width[MOST_MEMBERS]; /* rows of each */
 
-	/* Scoring. */
+	bool served; /* the product at hand is of its codes */
+
+	/* Codes and their scales. */
 	bool scored, one_scale;
 	uint8_t *codes; /* [padded_out][padded_in]; made when first quantised */
 	float weight_scale[MOST_MEMBERS];
@@ -29,7 +33,7 @@ struct matrix {
 };
 
 struct gpu_block {
-	bf16_bits *norm1, *norm2;
+	bits16 *norm1, *norm2;
 	struct matrix qkv, o, gate_up, down;
 	bool full_attention;
 };
@@ -56,8 +60,9 @@ struct device_model {
 	struct device device;
 	struct gpu_tower vision, text;
 	struct matrix patch_embed, merger_in, merger_out, head;
-	bf16_bits *merger_norm, *final_norm, *embedding;
+	bits16 *merger_norm, *final_norm, *embedding;
 	bool native_fp8;
+	struct uploader uploader; /* while the model is opened */
 
 	/* One stretch of device memory that batches are laid out in. */
 	char *arena;
@@ -80,8 +85,8 @@ extern const struct gpu_api quern_gpu;
 
 /* gpu.h's functions, for the table that load.c finds. */
 bool device_usable(char name[128], error *err);
-bool device_model_open(struct gpu_model **out, const struct model *m, size_t memory_limit,
-                       bool native_fp8, error *err);
+bool device_model_open(struct gpu_model **out, const struct model *m,
+                       enum gpu_number number, bool native_fp8, error *err);
 void device_model_close(struct gpu_model *handle);
 bool device_weight_amaxes(struct gpu_model *handle, float *amax, error *err);
 bool device_quantise(struct gpu_model *handle, const struct gpu_quantisation *quantisation,
@@ -89,10 +94,13 @@ bool device_quantise(struct gpu_model *handle, const struct gpu_quantisation *qu
 bool device_take_arena(struct gpu_model *handle, size_t memory_limit, error *err);
 size_t device_used_bytes(const struct gpu_model *handle);
 int device_batch_fits(const struct gpu_model *handle, const struct sample *const *samples,
-                      int count, bool gradient);
+                      int count, enum gpu_work work);
 bool device_submit(struct gpu_model *handle, int slot, enum gpu_work work,
                    const struct sample *const *samples, int count, error *err);
 bool device_collect(struct gpu_model *handle, int slot, double *values, double *loss,
                     error *err);
+bool device_compare(struct gpu_model *handle, const struct sample *const *samples, int count,
+                    const struct gpu_choice *choices, int choice_count,
+                    struct row_change *rows, error *err);
 
 #endif

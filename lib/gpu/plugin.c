@@ -12,4 +12,5 @@ __attribute__((visibility("default"))) const struct gpu_api quern_gpu = {
 	.batch_fits = device_batch_fits,
 	.submit = device_submit,
 	.collect = device_collect,
+	.compare = device_compare,
 };

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/gpu/numbers.h"
 #include "lib/gpu/run.h"
 #include "lib/model/caches.h"
 
@@ -68,10 +69,10 @@ bool device_submit(struct gpu_model *handle, int index, enum gpu_work work,
 	struct gpu_slot *slot = &g->slots[index];
 	struct batch host, device;
 	float *losses = NULL;
-	struct run_state r = { .g = g, .batch = &device, .samples = count,
-		.gradient = work == GPU_SCORE, .places = count_places(g, work) };
-	if (!batch_pack(&host, g->model, samples, count, &slot->packed, &slot->packed_bytes,
-	                err))
+	struct run_state r = { .g = g, .batch = &device, .samples = count, .work = work,
+		.places = count_places(g, work) };
+	if (!batch_pack(&host, g->model, samples, count, g->device.number, &slot->packed,
+	                &slot->packed_bytes, err))
 		return false;
 	slot->work = work;
 	slot->samples = count;
@@ -112,7 +113,9 @@ bool device_collect(struct gpu_model *handle, int index, double *values, double 
 	for (int s = 0; s < slot->samples; s++)
 		loss[s] = 0;
 	if (slot->work == GPU_SCORE) {
-		memcpy(values, slot->results, count * sizeof *values);
+		double scale = gradient_scale(g->device.number);
+		for (size_t i = 0; i < count; i++)
+			values[i] = ((const double *)slot->results)[i] / (scale * scale);
 		mean_losses(slot, (const float *)((const double *)slot->results + count), loss);
 		return true;
 	}
@@ -124,55 +127,92 @@ bool device_collect(struct gpu_model *handle, int index, double *values, double 
 
 /* ---- how much fits ---- */
 
-static size_t tower_bytes(const struct tower *t, size_t rows, bool gradient)
+static size_t tower_bytes(const struct tower *t, size_t rows, enum gpu_work work)
 {
 	size_t q = (size_t)t->heads * (size_t)t->head_dim;
 	size_t kv = (size_t)t->kv_heads * (size_t)t->head_dim;
 	size_t hidden = (size_t)t->hidden, wide = (size_t)t->intermediate;
-	size_t layer = 2 * hidden * 4 + (q + 2 * kv) * 2 + q * 2 + (size_t)t->heads * 4 +
-	               2 * wide * 2;
-	size_t scratch = hidden * 2 + wide * 2 +
-	                 (gradient ? hidden * 14 + (q + 2 * kv) * 2 + q * 2 +
-	                             (size_t)t->heads * 4 : 0);
-	return rows * ((gradient ? (size_t)t->depth : 1) * layer + scratch);
+	size_t inputs = hidden * 4;
+	size_t rest = hidden * 4 + (q + 2 * kv) * 2 + q * 2 + (size_t)t->heads * 4 +
+	              2 * wide * 2;
+	size_t scratch = hidden * 2 + wide * 2 + (q + 2 * kv) * 2;
+	if (work == GPU_COMPARE)
+		scratch += 2 * hidden * 4;
+	if (work == GPU_SCORE)
+		scratch += hidden * 10 + (q + 2 * kv) * 2 + q * 10 + (size_t)t->heads * 4 +
+		           2 * wide * 2;
+	return rows * ((work == GPU_CALIBRATE ? 1 : (size_t)t->depth) * inputs +
+	               (work == GPU_SCORE ? (size_t)t->depth : 1) * rest + scratch);
+}
+
+/* What quantised products take a row: codes, and differences or the codes' values. */
+static size_t codes_bytes(const struct device_model *g, enum gpu_work work)
+{
+	size_t codes = 0, differences = 0;
+	for (int i = 0; i < g->matrix_count; i++) {
+		const struct matrix *x = g->matrices[i];
+		size_t bytes = (size_t)x->padded_in * (runs_native(g, x, work) ? 1 : 3);
+		if (!x->scored || x == &g->head)
+			continue;
+		codes = bytes > codes ? bytes : codes;
+		if (work == GPU_SCORE && (size_t)x->padded_out * 4 > differences)
+			differences = (size_t)x->padded_out * 4;
+	}
+	return codes + differences;
 }
 
 /* What a sample takes of the arena, generously. */
-static size_t sample_bytes(const struct device_model *g, const struct sample *s, bool gradient)
+static size_t sample_bytes(const struct device_model *g, const struct sample *s,
+                           enum gpu_work work)
 {
 	const struct model_config *c = &g->model->config;
-	size_t text = (size_t)s->tokens;
+	size_t text = (size_t)s->tokens, graded = 0;
 	size_t vision = s->patches.values
 	                ? (size_t)s->patches.grid_h * (size_t)s->patches.grid_w : 0;
-	size_t bytes = tower_bytes(g->text.tower, text, gradient) +
-	               tower_bytes(g->vision.tower, vision, gradient) +
+	size_t bytes = tower_bytes(g->text.tower, text, work) +
+	               tower_bytes(g->vision.tower, vision, work) +
 	               vision * (size_t)c->vision.patch_values * 2 +
 	               vision * (size_t)c->vision.hidden * 12;
-	if (gradient) {
-		size_t graded = 0, widest = 0;
-		for (int i = 1; i < s->tokens; i++)
-			graded += s->graded[i] != 0;
-		for (int i = 0; i < g->matrix_count; i++)
-			if ((size_t)g->matrices[i]->padded_out > widest)
-				widest = (size_t)g->matrices[i]->padded_out;
-		size_t rows = vision > text ? vision : text;
-		bytes += graded * (size_t)c->text.vocab * 6 + graded * (size_t)c->text.hidden * 16;
-		bytes += rows * (widest * 4 + (size_t)g->text.tower->intermediate * 3);
-	}
+	for (int i = 1; i < s->tokens; i++)
+		graded += s->graded[i] != 0;
+	if (work != GPU_CALIBRATE)
+		bytes += (vision > text ? vision : text) * codes_bytes(g, work);
+	if (work == GPU_SCORE)
+		bytes += graded * (size_t)c->text.hidden * 16 +
+		         (g->head.scored ? graded * (size_t)g->head.out * 10 : 0);
+	if (work == GPU_COMPARE)
+		bytes += text * ((size_t)c->text.vocab * 4 + (size_t)c->text.hidden * 2 + 64);
 	return bytes + (1 << 20);
 }
 
+/* What does not grow with the samples. */
+static size_t batch_bytes(const struct device_model *g, enum gpu_work work)
+{
+	size_t bytes = (size_t)64 << 20, weights = 0;
+	for (int i = 0; i < g->matrix_count; i++) {
+		const struct matrix *x = g->matrices[i];
+		size_t values = (size_t)x->padded_out * (size_t)x->padded_in * 2;
+		if (x->scored && !runs_native(g, x, work) && values > weights)
+			weights = values;
+	}
+	if (work != GPU_CALIBRATE)
+		bytes += weights + (size_t)LOGIT_ROWS * (size_t)g->head.out * 6;
+	return bytes;
+}
+
 int device_batch_fits(const struct gpu_model *handle, const struct sample *const *samples,
-                      int count, bool gradient)
+                      int count, enum gpu_work work)
 {
 	const struct device_model *g = (const struct device_model *)handle;
-	size_t used = (size_t)64 << 20;
+	size_t used = batch_bytes(g, work);
 	int fits = 0;
 	while (fits < count && fits < MOST_SAMPLES) {
-		used += sample_bytes(g, samples[fits], gradient);
+		used += sample_bytes(g, samples[fits], work);
 		if (used > g->arena_bytes)
 			break;
 		fits++;
 	}
-	return fits ? fits : 1;
+	/* As many batches as it takes, all of one size: a small last one would be slow. */
+	int batches = fits ? (count + fits - 1) / fits : count;
+	return (count + batches - 1) / batches;
 }

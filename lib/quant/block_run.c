@@ -36,6 +36,17 @@ struct measured {
 
 struct worker;
 
+/* The samples of a block on their way through the threads. */
+struct stretch {
+	int64_t first;
+	int count;                 /* 0: none */
+	struct measured *measured; /* [block_samples] */
+	int next;
+	bool failed;
+	int failed_at; /* index of the first sample that failed, with its error */
+	error err;
+};
+
 struct runner {
 	const struct measurement *m;
 	struct source source;
@@ -55,19 +66,15 @@ struct runner {
 	int64_t done; /* samples */
 	struct timings spent;
 
-	/* The block at hand. */
-	int64_t first;
-	int count;
-	struct measured *measured; /* [block_samples] */
-	pthread_mutex_t lock;      /* guards what follows, done and progress */
-	int next;
-	bool failed;
-	int failed_at; /* index of the first sample that failed, with its error */
-	error err;
+	/* The block at hand and, while the device has that, the worker's next one. */
+	struct stretch block, ahead;
+	int64_t ahead_first; /* where that begins; -1: there is none */
+	pthread_mutex_t lock; /* guards the stretches, done and progress */
 };
 
 struct worker {
 	struct runner *r;
+	struct stretch *stretch;
 	struct workspace *workspace;
 	void *state;
 	pthread_t thread;
@@ -78,13 +85,13 @@ struct worker {
 static bool measure_sample(struct worker *w, int index, error *err)
 {
 	struct runner *r = w->r;
-	struct measured *out = &r->measured[index];
+	struct measured *out = &w->stretch->measured[index];
 	struct sample sample;
 	bool unreadable;
 	memset(out->values, 0, (size_t)r->places * sizeof *out->values);
 	out->loss = 0;
 	out->skipped = out->cut = false;
-	if (!source_sample(&r->source, r->first + index, &sample, &unreadable, err)) {
+	if (!source_sample(&r->source, w->stretch->first + index, &sample, &unreadable, err)) {
 		out->skipped = unreadable && r->source.skip_bad;
 		return out->skipped;
 	}
@@ -106,79 +113,133 @@ static void *work(void *argument)
 {
 	struct worker *w = argument;
 	struct runner *r = w->r;
+	struct stretch *s = w->stretch;
 	pthread_mutex_lock(&r->lock);
-	while (!r->failed && r->next < r->count) {
+	while (!s->failed && s->next < s->count) {
 		error err;
-		int index = r->next++;
+		int index = s->next++;
 		pthread_mutex_unlock(&r->lock);
 		bool ok = measure_sample(w, index, &err);
 		pthread_mutex_lock(&r->lock);
-		if (!ok && (!r->failed || index < r->failed_at)) {
-			r->failed = true;
-			r->failed_at = index;
-			r->err = err;
+		if (!ok && (!s->failed || index < s->failed_at)) {
+			s->failed = true;
+			s->failed_at = index;
+			s->err = err;
 		}
-		progress_set(&r->progress, ++r->done);
+		if (!r->gpu)
+			progress_set(&r->progress, ++r->done);
 	}
 	pthread_mutex_unlock(&r->lock);
 	return NULL;
 }
 
-static bool run_threads(struct runner *r, error *err)
+static void run_threads(struct runner *r, struct stretch *s)
 {
 	int started = 0;
-	r->next = 0;
-	r->failed = false;
+	s->next = 0;
+	s->failed = false;
+	for (int i = 0; i < r->worker_count; i++)
+		r->workers[i].stretch = s;
 	for (int i = 1; i < r->worker_count; i++, started++)
 		if (pthread_create(&r->workers[i].thread, NULL, work, &r->workers[i]) != 0)
 			break; /* fewer threads do as well */
 	work(&r->workers[0]);
 	for (int i = 1; i <= started; i++)
 		pthread_join(r->workers[i].thread, NULL);
-	if (r->failed)
-		*err = r->err;
-	return !r->failed;
 }
 
-static void free_waiting(struct runner *r)
+static void free_waiting(struct stretch *s)
 {
-	for (int i = 0; i < r->count; i++)
-		if (r->measured[i].waits)
-			sample_free(&r->measured[i].sample);
-	for (int i = 0; i < r->count; i++)
-		r->measured[i].waits = false;
+	for (int i = 0; i < s->count; i++)
+		if (s->measured[i].waits)
+			sample_free(&s->measured[i].sample);
+	for (int i = 0; i < s->count; i++)
+		s->measured[i].waits = false;
 }
 
 /* The samples that the threads prepared, through the device. */
 static bool run_device(struct runner *r, error *err)
 {
-	const struct sample **samples = calloc((size_t)r->count, sizeof *samples);
-	double **values = calloc((size_t)r->count, sizeof *values);
-	double *losses = calloc((size_t)r->count, sizeof *losses);
+	struct stretch *s = &r->block;
+	const struct sample **samples = calloc((size_t)s->count, sizeof *samples);
+	double **values = calloc((size_t)s->count, sizeof *values);
+	double *losses = calloc((size_t)s->count, sizeof *losses);
 	int count = 0;
 	bool ok = (samples && values && losses) || fail_memory(err, "a batch", 0);
-	for (int i = 0; ok && i < r->count; i++) {
-		if (!r->measured[i].waits)
+	for (int i = 0; ok && i < s->count; i++) {
+		if (!s->measured[i].waits)
 			continue;
-		samples[count] = &r->measured[i].sample;
-		values[count++] = r->measured[i].values;
+		samples[count] = &s->measured[i].sample;
+		values[count++] = s->measured[i].values;
 	}
 	ok = ok && block_gpu_measure(r->blocks_gpu, samples, count, values, losses, err);
-	for (int i = 0, n = 0; ok && i < r->count; i++)
-		if (r->measured[i].waits)
-			r->measured[i].loss = losses[n++];
+	for (int i = 0, n = 0; ok && i < s->count; i++)
+		if (s->measured[i].waits)
+			s->measured[i].loss = losses[n++];
 	free(samples);
 	free(values);
 	free(losses);
 	return ok;
 }
 
+static int samples_from(const struct runner *r, int64_t first)
+{
+	int64_t left = (int64_t)r->source.rows.count - first;
+	int64_t size = r->source.settings->block_samples;
+	return (int)(left < size ? left : size);
+}
+
+static void *prepare_ahead(void *argument)
+{
+	struct runner *r = argument;
+	run_threads(r, &r->ahead);
+	return NULL;
+}
+
+/* The block's samples, unless they were prepared while the device had the one before. */
+static void take_samples(struct runner *r)
+{
+	struct stretch *ahead = &r->ahead;
+	if (ahead->count && ahead->first == r->block.first) {
+		struct stretch taken = *ahead;
+		ahead->measured = r->block.measured;
+		r->block = taken;
+	} else {
+		free_waiting(ahead);
+		run_threads(r, &r->block);
+	}
+	ahead->count = 0;
+}
+
+/* The device measures while the cores decode the next block's images. */
+static bool run_device_ahead(struct runner *r, error *err)
+{
+	pthread_t thread;
+	bool started = false;
+	if (r->ahead_first >= 0) {
+		r->ahead.first = r->ahead_first;
+		r->ahead.count = samples_from(r, r->ahead_first);
+		started = pthread_create(&thread, NULL, prepare_ahead, r) == 0;
+		if (!started)
+			r->ahead.count = 0;
+	}
+	bool ok = run_device(r, err);
+	if (started)
+		pthread_join(thread, NULL);
+	progress_set(&r->progress, r->done += r->block.count);
+	return ok;
+}
+
 static bool measure_samples(struct runner *r, error *err)
 {
 	double begun = monotonic_seconds();
-	bool ok = run_threads(r, err) && (!r->gpu || run_device(r, err));
-	free_waiting(r);
-	timings_block(&r->spent, begun, r->count);
+	take_samples(r);
+	bool ok = !r->block.failed;
+	if (!ok)
+		*err = r->block.err;
+	ok = ok && (!r->gpu || run_device_ahead(r, err));
+	free_waiting(&r->block);
+	timings_block(&r->spent, begun, r->block.count);
 	return ok;
 }
 
@@ -199,8 +260,8 @@ static bool open_model(struct runner *r, error *err)
 	r->places = r->model.linear_count +
 	            (r->m->caches ? count_caches(&r->model.config) : 0);
 	double loaded = monotonic_seconds();
-	bool ok = r->gpu ? block_gpu_open(&r->blocks_gpu, &r->m->gpu, r->m->self, &r->model,
-	                                  r->places, &r->spent.quantise, err)
+	bool ok = r->gpu ? block_gpu_open(&r->blocks_gpu, &r->m->gpu, &r->model, r->places,
+	                                  &r->spent.quantise, err)
 	                 : r->m->prepare(r->m->self, &r->model, err);
 	if (!r->gpu)
 		r->spent.quantise = monotonic_seconds() - loaded;
@@ -218,6 +279,27 @@ static int count_cores(void)
 	return cores < 1 ? 1 : cores > MAX_THREADS ? MAX_THREADS : (int)cores;
 }
 
+static bool make_measured(struct runner *r, struct stretch *s, error *err)
+{
+	size_t most = (size_t)r->source.settings->block_samples;
+	if (!(s->measured = calloc(most, sizeof *s->measured)))
+		return fail_memory(err, "a block's samples", most);
+	for (size_t i = 0; i < most; i++)
+		if (!(s->measured[i].values = calloc((size_t)r->places, sizeof(double))))
+			return fail_memory(err, "the values of a sample", 0);
+	return true;
+}
+
+static void free_measured(struct runner *r, struct stretch *s)
+{
+	if (!s->measured)
+		return;
+	free_waiting(s);
+	for (int64_t i = 0; i < r->source.settings->block_samples; i++)
+		free(s->measured[i].values);
+	free(s->measured);
+}
+
 static bool make_workers(struct runner *r, error *err)
 {
 	int64_t most = r->source.settings->block_samples;
@@ -225,12 +307,10 @@ static bool make_workers(struct runner *r, error *err)
 	if (count > most)
 		count = (int)most;
 	r->workers = calloc((size_t)count, sizeof *r->workers);
-	r->measured = calloc((size_t)most, sizeof *r->measured);
-	if (!r->workers || !r->measured)
-		return fail_memory(err, "the workers", (unsigned long long)most);
-	for (int64_t i = 0; i < most; i++)
-		if (!(r->measured[i].values = calloc((size_t)r->places, sizeof(double))))
-			return fail_memory(err, "the values of a sample", 0);
+	if (!r->workers)
+		return fail_memory(err, "the workers", (unsigned long long)count);
+	if (!make_measured(r, &r->block, err) || (r->gpu && !make_measured(r, &r->ahead, err)))
+		return false;
 	for (; r->worker_count < count; r->worker_count++) {
 		struct worker *w = &r->workers[r->worker_count];
 		w->r = r;
@@ -284,14 +364,15 @@ static bool check_finite(const struct runner *r, int64_t index, const char *what
 {
 	return isfinite(value) ||
 	       fail(err, EXIT_BAD_INPUT, "%s: block %lld: %s: expected a finite number, found "
-	            "%g", r->source.settings->model, (long long)index, what, value);
+	            "%g%s", r->source.settings->model, (long long)index, what, value,
+	            r->gpu ? " (--cpu has a larger range)" : "");
 }
 
 static double merge_samples(const struct runner *r, int place)
 {
 	double merged = 0;
-	for (int i = 0; i < r->count; i++) {
-		double value = r->measured[i].values[place];
+	for (int i = 0; i < r->block.count; i++) {
+		double value = r->block.measured[i].values[place];
 		if (r->m->kind != BLOCK_AMAX)
 			merged += value;
 		else if (value > merged)
@@ -335,17 +416,18 @@ static bool gather_block(struct runner *r, int64_t index, const char *key,
 	*b = (struct block){ .index = index, .key = key, .device = r->device };
 	b->names = arena_alloc(memory, places, sizeof *b->names, err);
 	b->values = b->names ? arena_alloc(memory, places, sizeof *b->values, err) : NULL;
-	b->skipped = b->values ? arena_alloc(memory, (size_t)r->count, sizeof *b->skipped, err)
+	b->skipped = b->values ? arena_alloc(memory, (size_t)r->block.count,
+	                                     sizeof *b->skipped, err)
 	                       : NULL;
 	if (!b->skipped)
 		return false;
-	for (int i = 0; i < r->count; i++) {
-		const struct measured *s = &r->measured[i];
+	for (int i = 0; i < r->block.count; i++) {
+		const struct measured *s = &r->block.measured[i];
 		b->samples += !s->skipped;
 		b->cut += s->cut;
 		b->loss += s->loss;
 		if (s->skipped)
-			b->skipped[b->skipped_count++] = r->source.rows.rows[r->first + i].image;
+			b->skipped[b->skipped_count++] = r->source.rows.rows[r->block.first + i].image;
 	}
 	return check_finite(r, index, "the loss", b->loss, err) &&
 	       add_places(r, index, b, memory, err);
@@ -387,16 +469,14 @@ static bool run_block(struct runner *r, const char *tree, int64_t index, const c
 {
 	struct key key = { 0 };
 	struct edge e;
-	int64_t size = r->source.settings->block_samples;
-	r->first = index * size;
-	int64_t left = (int64_t)r->source.rows.count - r->first;
-	r->count = (int)(left < size ? left : size);
+	r->block.first = index * r->source.settings->block_samples;
+	r->block.count = samples_from(r, r->block.first);
 	bool ok = block_key(r, index, &r->model_key, &key, err);
 	if (ok && (ok = edge_begin(&e, tree, r->m->tool, target, &key, err))) {
 		bool hit = e.hit;
 		ok = hit ? fetch_block(&e, out, err) : measure_block(r, &e, index, out, err);
 		if (hit)
-			progress_set(&r->progress, r->done += r->count);
+			progress_set(&r->progress, r->done += r->block.count);
 		ok = ok && edge_log(&e, hit ? 0 : out->length, err);
 		edge_end(&e);
 	}
@@ -423,8 +503,11 @@ static bool run_part(struct runner *r, const char *tree, int part, int parts,
 	bool ok = texts || fail_memory(err, "the blocks", (unsigned long long)mine);
 	progress_begin(&r->progress, stderr, r->m->tool, "samples",
 	               mine * r->source.settings->block_samples);
-	for (int64_t b = part; ok && b < total; b += parts)
+	for (int64_t b = part; ok && b < total; b += parts) {
+		r->ahead_first = b + parts < total
+		                         ? (b + parts) * r->source.settings->block_samples : -1;
 		ok = run_block(r, tree, b, out, &texts[count++], err);
+	}
 	progress_end(&r->progress);
 	ok = ok && write_part(texts, count, r->m, out, err);
 	for (int i = 0; texts && i < count; i++)
@@ -450,9 +533,8 @@ static void close_runner(struct runner *r)
 		r->m->end_thread(r->m->self, r->workers[i].state);
 		workspace_free(r->workers[i].workspace);
 	}
-	for (int64_t i = 0; r->measured && i < r->source.settings->block_samples; i++)
-		free(r->measured[i].values);
-	free(r->measured);
+	free_measured(r, &r->block);
+	free_measured(r, &r->ahead);
 	free(r->workers);
 	block_gpu_close(r->blocks_gpu);
 	if (r->model_open) {
@@ -467,13 +549,12 @@ static void close_runner(struct runner *r)
 }
 
 bool run_blocks(const struct source_settings *settings, const struct measurement *m,
-                const struct device_choice *device, const char *tree, int part, int parts, const char *out, error *err)
+                const struct device_choice *device, const char *tree, int part, int parts,
+                const char *out, error *err)
 {
 	struct runner r = { .m = m, .gpu = device->gpu, .lock = PTHREAD_MUTEX_INITIALIZER };
 	char memo_path[PATH_BYTES];
-	snprintf(r.device, sizeof r.device, "%s", "cpu float32");
-	if (device->gpu)
-		snprintf(r.device, sizeof r.device, "%s bf16", device->name);
+	name_device(device, &m->gpu, r.device);
 	matmul_threads(1);
 	bool ok = source_check(settings, err) &&
 	          join_path(memo_path, sizeof memo_path, tree, "state/memo.db", err) &&

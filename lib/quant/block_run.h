@@ -45,6 +45,7 @@ struct measurement {
  * even when samples are added. Writes the part file to `out`; `tree` is the folder
  * of the store. */
 bool run_blocks(const struct source_settings *settings, const struct measurement *m,
-                const struct device_choice *device, const char *tree, int part, int parts, const char *out, error *err);
+                const struct device_choice *device, const char *tree, int part, int parts,
+                const char *out, error *err);
 
 #endif

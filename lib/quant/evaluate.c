@@ -2,7 +2,8 @@
  *
  * Of every block, the choices that the store lacks are measured together: each
  * thread takes a sample, runs the base model, keeps its logits, then runs every
- * missing choice and compares. Nothing depends on which choices ran together. */
+ * missing choice and compares; or the threads only prepare the samples, and a GPU does
+ * the same with all of them. Nothing depends on which choices ran together. */
 #include "lib/quant/evaluate.h"
 
 #include <math.h>
@@ -33,10 +34,13 @@ struct bench {
 	size_t base_capacity;
 	struct divergence *rows; /* [positions] */
 	size_t row_capacity;
+	struct row_change *changes; /* [positions] */
+	size_t change_capacity;
 };
 
 struct evaluator {
 	const struct evaluation *job;
+	char device[160]; /* as keys call it */
 	struct source source;
 	struct memo *memo;
 	struct key model_key; /* taken before the model's files were opened */
@@ -48,6 +52,9 @@ struct evaluator {
 	float *cache_scales;              /* [part]; NULL: no choice has an FP8 cache */
 	struct bench *benches;
 	int bench_count;
+	struct gpu_measurement gpu_measurement;
+	struct gpu_scales gpu_scales;
+	struct block_gpu *gpu; /* NULL: the threads compute */
 	arena memory;
 
 	/* The block at hand. */
@@ -56,6 +63,7 @@ struct evaluator {
 	struct damage *damage; /* [choice] */
 	const int *missing;    /* choices to measure */
 	int missing_count;
+	struct sample *samples; /* [count] for the GPU; no tokens: not read */
 	pthread_mutex_t lock; /* guards done and progress */
 	int64_t done;
 	struct progress progress;
@@ -93,29 +101,47 @@ static double cross_entropy_at(const float *logits, int vocab, int32_t target)
 	return loss;
 }
 
+/* changes[positions] become the sample's sums. */
+static void add_changes(const struct evaluator *e, const struct sample *s,
+                        const struct row_change *changes, struct sample_damage *out)
+{
+	int last = last_asked(e, s);
+	double *token_kl = out->token_kl;
+	*out = (struct sample_damage){ .positions = s->tokens, .token_kl = token_kl };
+	for (int i = 0; i < s->tokens; i++)
+		out->kl_all += changes[i].kl;
+	for (int i = 1; i < s->tokens; i++) {
+		const struct row_change *row = &changes[i - 1];
+		if (!s->graded[i])
+			continue;
+		out->base_loss += row->base_loss;
+		out->loss += row->loss;
+		out->kl += row->kl;
+		out->agreed += row->agrees;
+		out->token_kl[out->tokens++] = row->kl;
+	}
+	out->last_kl = changes[last].kl;
+	out->last_mse = changes[last].squared;
+}
+
 /* The base's logits are in b->base; other[positions][vocab]. */
 static void compare_sample(const struct evaluator *e, const struct bench *b,
                            const struct sample *s, const float *other,
                            struct sample_damage *out)
 {
-	int vocab = e->model.config.text.vocab, last = last_asked(e, s);
-	double *token_kl = out->token_kl;
-	*out = (struct sample_damage){ .positions = s->tokens, .token_kl = token_kl };
+	int vocab = e->model.config.text.vocab;
 	divergence_of_rows(b->rows, b->base, other, s->tokens, vocab);
-	for (int i = 0; i < s->tokens; i++)
-		out->kl_all += b->rows[i].kl;
-	for (int i = 1; i < s->tokens; i++) {
-		size_t row = (size_t)(i - 1) * (size_t)vocab;
-		if (!s->graded[i])
+	for (int i = 0; i < s->tokens; i++) {
+		const struct divergence *d = &b->rows[i];
+		size_t row = (size_t)i * (size_t)vocab;
+		b->changes[i] = (struct row_change){ .kl = d->kl, .squared = d->squared,
+			.agrees = d->agrees };
+		if (i + 1 == s->tokens || !s->graded[i + 1])
 			continue;
-		out->base_loss += cross_entropy_at(b->base + row, vocab, s->ids[i]);
-		out->loss += cross_entropy_at(other + row, vocab, s->ids[i]);
-		out->kl += b->rows[i - 1].kl;
-		out->agreed += b->rows[i - 1].agrees;
-		out->token_kl[out->tokens++] = b->rows[i - 1].kl;
+		b->changes[i].base_loss = cross_entropy_at(b->base + row, vocab, s->ids[i + 1]);
+		b->changes[i].loss = cross_entropy_at(other + row, vocab, s->ids[i + 1]);
 	}
-	out->last_kl = b->rows[last].kl;
-	out->last_mse = b->rows[last].squared;
+	add_changes(e, s, b->changes, out);
 }
 
 static bool run_base(struct evaluator *e, struct bench *b, const struct sample *s, error *err)
@@ -124,10 +150,22 @@ static bool run_base(struct evaluator *e, struct bench *b, const struct sample *
 	size_t rows = (size_t)s->tokens, count = rows * (size_t)e->model.config.text.vocab;
 	if (!model_forward(&e->model, b->workspace, s, WANT_LOGITS, NULL, &outcome, err) ||
 	    !reserve((void **)&b->base, &b->base_capacity, count, sizeof *b->base, err) ||
-	    !reserve((void **)&b->rows, &b->row_capacity, rows, sizeof *b->rows, err))
+	    !reserve((void **)&b->rows, &b->row_capacity, rows, sizeof *b->rows, err) ||
+	    !reserve((void **)&b->changes, &b->change_capacity, rows, sizeof *b->changes, err))
 		return false;
 	memcpy(b->base, outcome.logits, count * sizeof *b->base);
 	return true;
+}
+
+/* Room for the sample's tokens; the arena is everyone's. */
+static bool take_tokens(struct evaluator *e, const struct sample *s,
+                        struct sample_damage *out, error *err)
+{
+	pthread_mutex_lock(&e->lock);
+	out->token_kl = arena_alloc(e->results, (size_t)s->tokens, sizeof *out->token_kl, err);
+	progress_set(&e->progress, ++e->done);
+	pthread_mutex_unlock(&e->lock);
+	return out->token_kl != NULL;
 }
 
 static bool run_choice(struct evaluator *e, struct bench *b, const struct sample *s,
@@ -140,15 +178,10 @@ static bool run_choice(struct evaluator *e, struct bench *b, const struct sample
 	struct outcome outcome;
 	bool ok = model_forward(&e->model, b->workspace, s, WANT_LOGITS, &tap, &outcome, err);
 	served_free(served);
-	if (!ok)
+	if (!ok || !take_tokens(e, s, out, err))
 		return false;
-	pthread_mutex_lock(&e->lock); /* the arena is everyone's */
-	out->token_kl = arena_alloc(e->results, (size_t)s->tokens, sizeof *out->token_kl, err);
-	progress_set(&e->progress, ++e->done);
-	pthread_mutex_unlock(&e->lock);
-	if (out->token_kl)
-		compare_sample(e, b, s, outcome.logits, out);
-	return out->token_kl != NULL;
+	compare_sample(e, b, s, outcome.logits, out);
+	return true;
 }
 
 static bool measure_sample(void *self, int thread, int index, error *err)
@@ -164,6 +197,83 @@ static bool measure_sample(void *self, int thread, int index, error *err)
 		ok = run_choice(e, b, &sample, e->missing[i],
 		                &e->damage[e->missing[i]].samples[e->first + index], err);
 	sample_free(&sample);
+	return ok;
+}
+
+/* ---- all samples of a block on a GPU ---- */
+
+static bool read_sample(void *self, int thread, int index, error *err)
+{
+	struct evaluator *e = self;
+	bool unreadable;
+	(void)thread;
+	return source_sample(&e->source, e->first + index, &e->samples[index], &unreadable,
+	                     err) || (unreadable && e->source.skip_bad);
+}
+
+/* Those of a block that were read, and where they stand in it. */
+struct readable {
+	struct evaluator *e;
+	const struct sample **samples;
+	int *places;
+	int count;
+};
+
+static bool take_changes(void *self, int choice, int sample,
+                         const struct row_change *changes, error *err)
+{
+	const struct readable *r = self;
+	struct evaluator *e = r->e;
+	struct sample_damage *out =
+		&e->damage[e->missing[choice]].samples[e->first + r->places[sample]];
+	if (!take_tokens(e, r->samples[sample], out, err))
+		return false;
+	add_changes(e, r->samples[sample], changes, out);
+	return true;
+}
+
+/* What every missing choice quantises: [missing_count]. */
+static const struct gpu_choice *list_choices(struct evaluator *e, arena *memory, error *err)
+{
+	const struct group_list *groups = e->job->groups;
+	struct gpu_choice *choices = arena_alloc(memory, (size_t)e->missing_count,
+	                                         sizeof *choices, err);
+	for (int i = 0; choices && i < e->missing_count; i++) {
+		const struct variant_choice *from = &e->job->choices[e->missing[i]];
+		bool *flags = arena_alloc(memory, (size_t)e->model.linear_count, sizeof *flags, err);
+		if (!flags)
+			return NULL;
+		for (int g = 0; g < groups->count; g++)
+			for (int m = 0; from->keeps[g] && m < groups->groups[g].member_count; m++)
+				flags[groups->groups[g].members[m]] = true;
+		choices[i] = (struct gpu_choice){ .served = flags,
+			.cache_scales = from->fp8_cache ? e->cache_scales : NULL };
+	}
+	return choices;
+}
+
+static bool compare_block(struct evaluator *e, error *err)
+{
+	arena memory = { 0 };
+	size_t count = (size_t)e->count;
+	struct readable r = { .e = e,
+		.samples = arena_alloc(&memory, count, sizeof *r.samples, err) };
+	e->samples = r.samples ? arena_alloc(&memory, count, sizeof *e->samples, err) : NULL;
+	r.places = e->samples ? arena_alloc(&memory, count, sizeof *r.places, err) : NULL;
+	const struct gpu_choice *choices = r.places ? list_choices(e, &memory, err) : NULL;
+	bool ok = choices && parallel_run(e->bench_count, e->count, e, read_sample, err);
+	for (int i = 0; ok && i < e->count; i++) {
+		if (e->samples[i].tokens == 0)
+			continue;
+		r.samples[r.count] = &e->samples[i];
+		r.places[r.count++] = i;
+	}
+	ok = ok && block_gpu_compare(e->gpu, r.samples, r.count, choices, e->missing_count,
+	                             take_changes, &r, err);
+	for (size_t i = 0; e->samples && i < count; i++)
+		sample_free(&e->samples[i]);
+	e->samples = NULL;
+	arena_free(&memory);
 	return ok;
 }
 
@@ -213,6 +323,26 @@ static bool scale_caches(struct evaluator *e, error *err)
 	return e->cache_scales != NULL;
 }
 
+/* The choices are quantised from one set of codes, those that any of them keeps. */
+static bool open_gpu(struct evaluator *e, const bool *keeps, error *err)
+{
+	double quantise_seconds;
+	e->gpu_scales.keeps = keeps;
+	return block_gpu_open(&e->gpu, &e->gpu_measurement, &e->model, e->model.linear_count,
+	                      &quantise_seconds, err);
+}
+
+static void describe_measurement(struct evaluator *e)
+{
+	const struct evaluation *job = e->job;
+	e->gpu_scales = (struct gpu_scales){ .linears = job->linears, .groups = job->groups,
+		.input_amax = job->input_amax, .numerics = job->numerics,
+		.shared = job->shared_scales };
+	e->gpu_measurement = (struct gpu_measurement){ .work = GPU_COMPARE,
+		.scales = &e->gpu_scales };
+	name_device(&job->device, &e->gpu_measurement, e->device);
+}
+
 static bool quantise_choices(struct evaluator *e, error *err)
 {
 	const struct evaluation *job = e->job;
@@ -223,10 +353,13 @@ static bool quantise_choices(struct evaluator *e, error *err)
 		return false;
 	for (int g = 0; g < job->groups->count; g++)
 		keeps[g] = any_keeps(job, g);
+	if (!scale_caches(e, err))
+		return false;
+	if (job->device.gpu)
+		return open_gpu(e, keeps, err);
 	if (!quantise_model(&e->quantised, &e->model, job->groups, keeps, job->format,
 	                    job->numerics, job->shared_scales, job->input_amax, RESIDENT_BYTES,
-	                    err) ||
-	    !scale_caches(e, err))
+	                    err))
 		return false;
 	for (int i = 0; i < job->choice_count; i++)
 		if (!make_view(e, i, err))
@@ -239,7 +372,8 @@ static bool open_model(struct evaluator *e, error *err)
 	const char *folder = e->job->data.model;
 	if (!checkpoint_open(&e->checkpoint, folder, err))
 		return false;
-	if (!model_open(&e->model, &e->checkpoint, &e->source.config, RESIDENT_BYTES, err)) {
+	if (!model_open(&e->model, &e->checkpoint, &e->source.config,
+	                e->job->device.gpu ? 0 : RESIDENT_BYTES, err)) {
 		checkpoint_close(&e->checkpoint);
 		return false;
 	}
@@ -253,7 +387,7 @@ static bool make_benches(struct evaluator *e, error *err)
 	int count = cores < 1 ? 1 : cores > MAX_THREADS ? MAX_THREADS : (int)cores;
 	e->benches = arena_alloc(&e->memory, (size_t)count, sizeof *e->benches, err);
 	for (; e->benches && e->bench_count < count; e->bench_count++)
-		if (!(e->benches[e->bench_count].workspace = workspace_new(err)))
+		if (!e->gpu && !(e->benches[e->bench_count].workspace = workspace_new(err)))
 			return false;
 	return e->benches != NULL;
 }
@@ -265,7 +399,7 @@ static bool choice_key(struct evaluator *e, int64_t block, int choice,
 {
 	const struct evaluation *job = e->job;
 	key_begin(key, job->tool, &job->sources);
-	key_add(key, "device", "cpu float32");
+	key_add(key, "device", e->device);
 	key_addf(key, "format", "%s %s", job->format->element, job->format->granularity);
 	key_add(key, "numerics", numerics_name(job->numerics));
 	key_add(key, "scales", job->shared_scales ? "group" : "member");
@@ -381,7 +515,8 @@ static bool run_block(struct evaluator *e, int64_t block, struct digest *digests
 	if (!e->missing_count)
 		return true;
 	if ((!e->model_open && !(open_model(e, err) && make_benches(e, err))) ||
-	    !parallel_run(e->bench_count, e->count, e, measure_sample, err))
+	    !(e->gpu ? compare_block(e, err)
+	             : parallel_run(e->bench_count, e->count, e, measure_sample, err)))
 		return false;
 	for (int i = 0; i < e->missing_count; i++)
 		if (!visit_store(e, block, missing[i], true, &digests[missing[i]], &found, err))
@@ -432,7 +567,9 @@ static void close_evaluator(struct evaluator *e)
 		workspace_free(e->benches[i].workspace);
 		free(e->benches[i].base);
 		free(e->benches[i].rows);
+		free(e->benches[i].changes);
 	}
+	block_gpu_close(e->gpu);
 	quantised_free(&e->quantised);
 	if (e->model_open) {
 		model_close(&e->model);
@@ -453,6 +590,7 @@ bool evaluate_choices(const struct evaluation *job, struct damage *damage, arena
 		.lock = PTHREAD_MUTEX_INITIALIZER };
 	char memo_path[PATH_BYTES];
 	memset(damage, 0, (size_t)job->choice_count * sizeof *damage);
+	describe_measurement(&e);
 	matmul_threads(1);
 	bool ok = source_check(&job->data, err) &&
 	          join_path(memo_path, sizeof memo_path, job->tree, "state/memo.db", err) &&

@@ -12,6 +12,7 @@
 #include "lib/artifact/digest.h"
 #include "lib/base/arena.h"
 #include "lib/base/error.h"
+#include "lib/quant/block_gpu.h"
 #include "lib/quant/formats/format.h"
 #include "lib/quant/groups.h"
 #include "lib/quant/numerics.h"
@@ -36,6 +37,7 @@ struct evaluation {
 	bool shared_scales;
 	const struct variant_choice *choices;
 	int choice_count;
+	struct device_choice device;
 	const char *tree;   /* with the store */
 	const char *tool;   /* in keys, logs and progress */
 	struct digest sources; /* of the tool */

@@ -81,15 +81,11 @@ profiles_answer_alike() {
 
 # spoil SCHEME FILE AT: a copy of which one byte is another, and its list knows.
 spoil() {
-	rm -rf spoilt
-	cp -r "$published/$1" spoilt
-	chmod -R u+w spoilt
-	before=$(sha256sum <"spoilt/$2" | cut -d' ' -f1)
+	spoiled_copy "$published/$1"
 	size=$(stat -c %s "spoilt/$2")
 	printf '\377' | dd of="spoilt/$2" bs=1 seek=$((size - $3)) conv=notrunc 2>/dev/null
-	after=$(sha256sum <"spoilt/$2" | cut -d' ' -f1)
-	[ "$before" != "$after" ]
-	sed -i "s/$before/$after/" spoilt/layer-sensitivity/*_files.json
+	! cmp -s "spoilt/$2" "$published/$1/$2"
+	relist "$2"
 }
 
 notices() {
@@ -121,14 +117,9 @@ notices_damage() {
 # Another checkpoint's configuration over the same tensors.
 notices_other_words() {
 	cd "$tree"
-	rm -rf spoilt
-	cp -r "$published/int8" spoilt
-	chmod -R u+w spoilt
-	before=$(sha256sum <spoilt/config.json | cut -d' ' -f1)
+	spoiled_copy "$published/int8"
 	sed -i 's/"strategy": "channel"/"strategy": "tensor"/' spoilt/config.json
-	after=$(sha256sum <spoilt/config.json | cut -d' ' -f1)
-	sed -i "s/$before/$after/; s/\"bytes\": $(stat -c %s "$published/int8/config.json")\$/\"bytes\": $(stat -c %s spoilt/config.json)/" \
-		spoilt/layer-sensitivity/*_files.json
+	relist config.json
 	notices 'expected INT8 by channel, found INT8 by'
 }
 

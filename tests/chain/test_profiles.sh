@@ -53,21 +53,7 @@ they_say_the_same() {
 
 # A copy of the checkpoint to spoil.
 copy_of() {
-	rm -rf spoilt
-	cp -r "$published/$1" spoilt
-	chmod -R u+w spoilt
-	list=$(echo spoilt/layer-sensitivity/*_files.json)
-	sealed=$(sha256sum <"$list" | cut -d' ' -f1)
-}
-
-# Makes the list say what the file is now, and the card name the list.
-seal() {
-	entry="/\"$1\"/,/bytes/"
-	digest=$(sed -n "${entry}s/.*\"sha256\": \"\([0-9a-f]*\)\".*/\1/p" "$list")
-	size=$(sed -n "${entry}s/.*\"bytes\": \([0-9]*\).*/\1/p" "$list")
-	sed -i "${entry}{s/$digest/$(sha256sum <"spoilt/$1" | cut -d' ' -f1)/
-		s/\"bytes\": $size/\"bytes\": $(stat -c %s "spoilt/$1")/}" "$list"
-	sed -i "s/$sealed/$(sha256sum <"$list" | cut -d' ' -f1)/" spoilt/README.md
+	spoiled_copy "$published/$1"
 }
 
 verify_says() {
@@ -80,14 +66,14 @@ verify_knows_the_twins_weights() {
 	printf '\060' | dd of="spoilt/$file" bs=1 seek=$(($(stat -c %s "spoilt/$file") - 1)) \
 		conv=notrunc 2>/dev/null
 	verify_says "$file: expected SHA-256"
-	seal "$file"
+	relist "$file"
 	verify_says 'visual.blocks.0.attn.qkv.weight\[.*expected what comes back of'
 }
 
 verify_wants_no_config_beside_the_twin() {
 	copy_of "$scheme"
 	cp "$published/${scheme}_bf16/config.json" spoilt
-	seal config.json
+	relist config.json
 	verify_says 'hf_quant_config.json: expected no such file'
 }
 
@@ -95,7 +81,7 @@ verify_wants_no_config_beside_the_twin() {
 verify_knows_the_profiles_scales() {
 	copy_of "${scheme}_modelopt"
 	cp "$published/$scheme/scales.safetensors" spoilt
-	seal scales.safetensors
+	relist scales.safetensors
 	verify_says 'expected 1 F32 of rank 0, found 1 BF16 of rank 1'
 }
 

@@ -187,6 +187,24 @@ fails() {
 	return 1
 }
 
+# spoiled_copy CHECKPOINT: of it in ./spoilt, to be written to.
+spoiled_copy() {
+	rm -rf spoilt
+	cp -r "$1" spoilt
+	chmod -R u+w spoilt
+}
+
+# relist FILE: the list in ./spoilt says what the file is now, and the card names the list.
+relist() {
+	list=$(echo spoilt/layer-sensitivity/*_files.json)
+	sealed=$(sha256sum <"$list" | cut -d' ' -f1)
+	digest=$(sha256sum <"spoilt/$1" | cut -d' ' -f1)
+	size=$(stat -c %s "spoilt/$1")
+	sed -i "\|\"$1\": {|,/}/ { s/\"sha256\": \"[^\"]*\"/\"sha256\": \"$digest\"/
+		s/\"bytes\": [0-9]*/\"bytes\": $size/; }" "$list"
+	sed -i "s/$sealed/$(sha256sum <"$list" | cut -d' ' -f1)/" spoilt/README.md
+}
+
 # Nothing half-made lies below the folder.
 no_leftovers() {
 	left=$(find "$1" -name '*.tmp' -o -path '*/store/tmp/*' -type f)
