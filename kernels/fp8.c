@@ -137,16 +137,43 @@ static inline float spacing_towards(float value, double exact)
 	return spacing_at(float_of(inwards ? magnitude - 1 : magnitude));
 }
 
+static bool is_far(uint8_t code, float w, float scale, float steps)
+{
+	double exact = (double)w / (double)scale;
+	float value = fp8_to_float(code);
+	double off = (double)value - exact;
+	double most = (double)steps * (double)spacing_towards(value, exact);
+	return !((off < 0 ? -off : off) <= most * (1 + 1e-6));
+}
+
+/* Whether any might be far: in float32, with a margin for its rounding. */
+VECTOR_CLONES
+static bool any_suspicious(const uint8_t *codes, const float *w, size_t n, float scale,
+                           float steps)
+{
+	int suspicious = 0;
+	for (size_t i = 0; i < n; i++) {
+		float exact = w[i] / scale, value = fp8_to_float(codes[i]);
+		uint32_t magnitude = bits_of(value) & 0x7FFFFFFFu;
+		uint32_t inwards = (bits_of(exact) & 0x7FFFFFFFu) < magnitude;
+		float off = float_of(bits_of(value - exact) & 0x7FFFFFFFu);
+		float most = steps * spacing_at(float_of(magnitude - inwards));
+		suspicious |= !(off <= most * 0.9999f);
+	}
+	return suspicious;
+}
+
 size_t fp8_find_far(const uint8_t *codes, const float *w, size_t n, float scale,
                     float steps)
 {
-	for (size_t i = 0; i < n; i++) {
-		double exact = (double)w[i] / (double)scale;
-		float value = fp8_to_float(codes[i]);
-		double off = (double)value - exact;
-		double most = (double)steps * (double)spacing_towards(value, exact);
-		if (!((off < 0 ? -off : off) <= most * (1 + 1e-6)))
-			return i;
+	enum { STRETCH = 64 };
+	for (size_t at = 0; at < n; at += STRETCH) {
+		size_t count = n - at < STRETCH ? n - at : STRETCH;
+		if (!any_suspicious(codes + at, w + at, count, scale, steps))
+			continue;
+		for (size_t i = at; i < at + count; i++)
+			if (is_far(codes[i], w[i], scale, steps))
+				return i;
 	}
 	return n;
 }

@@ -1,22 +1,26 @@
-/* Quantising a checkpoint's weights into the store, group by group, a chunk at a
- * time; see variants.h. */
+/* Quantising a checkpoint's weights into the store, a group a thread, a chunk at a time;
+ * see variants.h. */
 #include "lib/quant/variants.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "kernels/amax.h"
 #include "lib/artifact/edge.h"
 #include "lib/artifact/tool.h"
 #include "lib/base/file.h"
+#include "lib/base/parallel.h"
 #include "lib/checkpoint/model_files.h"
 #include "lib/model/expand.h"
 #include "lib/model/linears.h"
 #include "lib/quant/packed.h"
 #include "lib/quant/tensor_object.h"
 
-enum { CHUNK = 1 << 20 }; /* elements in float32 at once; bytes of what they become */
+/* Elements in float32 at once, bytes of what they become; five MiB a thread. */
+enum { CHUNK = 1 << 20, MAX_THREADS = 16 };
 
 /* A file of the model, as it was when work on it began. */
 struct shard {
@@ -24,6 +28,14 @@ struct shard {
 	struct digest digest;
 };
 
+/* What threads share: the memo is one connection. */
+struct shared_memo {
+	struct memo *memo;
+	pthread_mutex_t lock;
+};
+
+/* Each thread works with a copy that has a chunk of its own; the rest is only read by
+ * then. */
 struct maker {
 	const struct variant_job *job;
 	struct variant_set *set;
@@ -33,7 +45,7 @@ struct maker {
 	struct group_list all, quantised; /* every group; those that get codes */
 	const struct tensor **grouped; /* weights of groups, for telling the rest */
 	int grouped_count;
-	struct memo *memo;
+	struct shared_memo *memo;
 	struct shard *shards; /* taken before the checkpoint was opened */
 	int shard_count;
 	struct digest sources;
@@ -252,7 +264,7 @@ static bool digest_shards(struct maker *m, error *err)
 		struct shard *shard = &m->shards[m->shard_count];
 		if (!join_path(shard->path, PATH_BYTES, folder, files.names[m->shard_count],
 		               err) ||
-		    !memo_digest(m->memo, shard->path, &shard->digest, err))
+		    !memo_digest(m->memo->memo, shard->path, &shard->digest, err))
 			return false;
 	}
 	return m->shards != NULL;
@@ -262,10 +274,12 @@ static bool digest_shards(struct maker *m, error *err)
  * be stored under a key that it does not belong to. */
 static bool shards_unchanged(struct maker *m, error *err)
 {
-	for (int i = 0; i < m->shard_count; i++)
-		if (!memo_check(m->memo, m->shards[i].path, &m->shards[i].digest, err))
-			return false;
-	return true;
+	bool ok = true;
+	pthread_mutex_lock(&m->memo->lock);
+	for (int i = 0; ok && i < m->shard_count; i++)
+		ok = memo_check(m->memo->memo, m->shards[i].path, &m->shards[i].digest, err);
+	pthread_mutex_unlock(&m->memo->lock);
+	return ok;
 }
 
 static bool add_shard(struct maker *m, struct key *key, const struct tensor *t, error *err)
@@ -324,6 +338,16 @@ static void add_format(struct key *key, const struct variant_job *job)
 		key_add(key, "profile", profile_name(job->profile));
 }
 
+/* The weights of a group in the order of its members; MAX_MEMBERS at most. */
+static bool find_members(const struct maker *m, const struct group *group,
+                         const struct tensor **members, error *err)
+{
+	for (int i = 0; i < group->member_count; i++)
+		if (!(members[i] = find_weight(m, group->members[i], err)))
+			return false;
+	return true;
+}
+
 static bool make_group(struct maker *m, const struct group *group, bool codes,
                        struct variant_pair *pair, error *err)
 {
@@ -335,13 +359,10 @@ static bool make_group(struct maker *m, const struct group *group, bool codes,
 	key_begin(&key, "quantize", &m->sources);
 	if (codes)
 		add_format(&key, m->job);
-	bool ok = true;
+	bool ok = find_members(m, group, members, err);
 	for (int i = 0; ok && i < group->member_count; i++) {
 		pair->members[i] = m->linears[group->members[i]].name;
-		ok = (members[i] = find_weight(m, group->members[i], err)) &&
-		     add_shard(m, &key, members[i], err);
-		m->grouped[m->grouped_count] = members[i];
-		m->grouped_count += ok;
+		ok = add_shard(m, &key, members[i], err);
 	}
 	if (ok && (ok = edge_begin(&e, m->job->tree, "quantize", m->job->target, &key, err))) {
 		uint64_t bytes = 0;
@@ -416,13 +437,73 @@ static bool make_rest(struct maker *m, error *err)
 
 /* ---- all of it ---- */
 
+/* Groups shared out among threads. */
+struct crew {
+	struct maker *makers;        /* [threads] */
+	const struct group **groups; /* [count] */
+	const struct group_list *quantised;
+	struct variant_pair *pairs;  /* [count] */
+};
+
+static bool make_one(void *self, int thread, int index, error *err)
+{
+	struct crew *c = self;
+	const struct group *group = c->groups[index];
+	bool codes = group->exportable && find_group(c->quantised, group->name);
+	return make_group(&c->makers[thread], group, codes, &c->pairs[index], err);
+}
+
+static void free_chunks(struct maker *m)
+{
+	free(m->chunk);
+	free(m->codes);
+	m->chunk = NULL;
+	m->codes = NULL;
+}
+
+static bool take_chunks(struct maker *m, error *err)
+{
+	m->chunk = aligned_alloc(64, CHUNK * sizeof(float));
+	m->codes = malloc(CHUNK);
+	return (m->chunk && m->codes) ||
+	       fail_memory(err, "a chunk of weights", CHUNK * sizeof(float));
+}
+
+static int count_threads(int groups)
+{
+	long cores = sysconf(_SC_NPROCESSORS_ONLN);
+	int threads = cores < 1 ? 1 : cores > MAX_THREADS ? MAX_THREADS : (int)cores;
+	return threads < groups ? threads : groups;
+}
+
+static bool make_groups_at_once(struct maker *m, struct crew *crew, int count, error *err)
+{
+	int threads = count_threads(count);
+	crew->makers = arena_alloc(&m->memory, (size_t)threads, sizeof *crew->makers, err);
+	bool ok = crew->makers != NULL;
+	for (int i = 0; crew->makers && i < threads; i++) {
+		crew->makers[i] = *m;
+		crew->makers[i].chunk = NULL;
+		crew->makers[i].codes = NULL;
+		ok = ok && take_chunks(&crew->makers[i], err);
+	}
+	ok = ok && parallel_run(threads, count, crew, make_one, err);
+	for (int i = 0; crew->makers && i < threads; i++)
+		free_chunks(&crew->makers[i]);
+	return ok;
+}
+
 /* Every group with a tensor of its own gets a pair; a tied head has none. */
 static bool make_pairs(struct maker *m, const struct model_config *config, error *err)
 {
 	struct variant_set *set = m->set;
-	set->pairs = arena_alloc(&set->memory, (size_t)m->all.count, sizeof *set->pairs, err);
+	struct crew crew = { .quantised = &m->quantised };
+	size_t all = (size_t)m->all.count;
+	set->pairs = arena_alloc(&set->memory, all, sizeof *set->pairs, err);
+	crew.pairs = set->pairs;
+	crew.groups = arena_alloc(&m->memory, all, sizeof *crew.groups, err);
 	m->grouped = arena_alloc(&m->memory, (size_t)m->linear_count, sizeof *m->grouped, err);
-	if (!set->pairs || !m->grouped)
+	if (!set->pairs || !crew.groups || !m->grouped)
 		return false;
 	keep_included(&m->quantised, m->linears, m->job->include, m->job->include_count);
 	if (!keep_takeable(&m->quantised, m->linears, m->job->format, m->job->format_name,
@@ -432,11 +513,12 @@ static bool make_pairs(struct maker *m, const struct model_config *config, error
 		const struct group *group = &m->all.groups[g];
 		if (group->kind == KIND_HEAD && config->text.tied_head)
 			continue;
-		bool codes = group->exportable && find_group(&m->quantised, group->name);
-		if (!make_group(m, group, codes, &set->pairs[set->count++], err))
+		if (!find_members(m, group, m->grouped + m->grouped_count, err))
 			return false;
+		m->grouped_count += group->member_count;
+		crew.groups[set->count++] = group;
 	}
-	return true;
+	return make_groups_at_once(m, &crew, set->count, err);
 }
 
 static bool open_maker(struct maker *m, struct model_config *config, error *err)
@@ -448,13 +530,9 @@ static bool open_maker(struct maker *m, struct model_config *config, error *err)
 		return fail(err, EXIT_BAD_INPUT, "format %s %s: the universal profile needs scales "
 		            "exact in BF16 (use numerics quern or profile modelopt)",
 		            job->format->element, job->format->granularity);
-	m->chunk = aligned_alloc(64, CHUNK * sizeof(float));
-	m->codes = malloc(CHUNK);
-	if (!m->chunk || !m->codes)
-		return fail_memory(err, "a chunk of weights", CHUNK * sizeof(float));
 	return tool_sources(&m->sources, err) &&
 	       join_path(memo_path, sizeof memo_path, job->tree, "state/memo.db", err) &&
-	       (m->memo = memo_open(memo_path, err)) && digest_shards(m, err) &&
+	       (m->memo->memo = memo_open(memo_path, err)) && digest_shards(m, err) &&
 	       model_config_load(config, job->model, err) &&
 	       checkpoint_open(&m->checkpoint, job->model, err) &&
 	       list_linears(config, &m->set->memory, &m->linears, &m->linear_count, err) &&
@@ -466,17 +544,17 @@ static bool open_maker(struct maker *m, struct model_config *config, error *err)
 
 bool make_variants(struct variant_set *set, const struct variant_job *job, error *err)
 {
-	struct maker m = { .job = job, .set = set };
+	struct shared_memo memo = { .lock = PTHREAD_MUTEX_INITIALIZER };
+	struct maker m = { .job = job, .set = set, .memo = &memo };
 	struct model_config config;
 	*set = (struct variant_set){ .format_name = job->format_name, .format = job->format,
 		.profile = job->profile };
 	bool ok = open_maker(&m, &config, err) && make_pairs(&m, &config, err) &&
 	          make_rest(&m, err);
-	if (m.memo)
-		memo_close(m.memo);
+	if (memo.memo)
+		memo_close(memo.memo);
+	pthread_mutex_destroy(&memo.lock);
 	checkpoint_close(&m.checkpoint);
-	free(m.chunk);
-	free(m.codes);
 	arena_free(&m.memory);
 	if (!ok)
 		variants_free(set);
