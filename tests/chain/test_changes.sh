@@ -45,7 +45,7 @@ tool_with_the_same_output() {
 }
 # Another output: what reads it follows.
 tool_with_another_output() {
-	sed 's/"# %s/"# The %s/' lib/quant/model_card.c >card.c
+	sed 's/# %s/# The %s/' lib/quant/model_card.c >card.c
 	if cmp -s card.c lib/quant/model_card.c; then return 1; fi
 	mv card.c lib/quant/model_card.c
 	build

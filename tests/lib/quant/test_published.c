@@ -35,6 +35,15 @@ static void put(const char *name, const char *content)
 	assert_true(temp_folder_write(folder, name, content, strlen(content), &err));
 }
 
+/* The card names the list. */
+static void put_card(void)
+{
+	struct digest digest;
+	error err;
+	assert_true(digest_bytes(list, strlen(list), &digest, &err));
+	put("half/README.md", digest.hex);
+}
+
 /* Everything that was done lies `seconds` back; the clock says now. */
 static void date(const char *name, int seconds)
 {
@@ -77,6 +86,8 @@ static int make(void **state)
 	assert_int_equal(link(from, to), 0);
 	put("half/layer-sensitivity/half_files.json", list);
 	date("half/layer-sensitivity/half_files.json", 10);
+	put_card();
+	date("half/README.md", 20);
 	set_clock();
 	return 0;
 }
