@@ -1,8 +1,9 @@
 """vLLM's engine, on the CPU, serves quern's checkpoints and says what quern says.
 
-`modelopt` checkpoints load in vLLM as it is; `universal` ones with the plugin beside this
-file, since vLLM's compressed-tensors path calls an operation that its CPU build only
-declares. For each: exactly the manifest's linears are FP8 in the engine; prompts become the
+`modelopt` checkpoints load in vLLM as it is; `universal` ones with plugin/fp8_on_cpu.py,
+since vLLM's compressed-tensors path calls an operation that its CPU build only declares.
+Where the cache is in FP8, plugin/nearest_cache.py rounds what goes into it, which the CPU
+kernel cuts off. For each: exactly the manifest's linears are FP8 in the engine; prompts become the
 same tokens; greedy text and captions are quern's; the first token's log probability is
 within 0.05 of quern's; keys and values go to an FP8 cache with the files' scales where
 there are some, and to none where there are not.
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import time
 
+import torch
 from safetensors.torch import load_file, save_file
 
 import matching
@@ -29,19 +31,22 @@ CASES = [("fp8_autoquant_all_layers_top50_coco2017", "modelopt"),
          ("fp8_autoquant_top50_coco2017", "universal"),
          ("fp8_autoquant_all_layers_top50_coco2017_kv8", "modelopt"),
          ("fp8_autoquant_all_layers_top50_coco2017_kv8", "universal")]
-# vLLM's CPU kernel cuts values off on their way into an FP8 cache, 7.9 to 7.5, where
-# transformers and quern round to the nearest: what it says of these is a note.
-CUT_OFF = "_kv8"
+CACHED = "_kv8"
 SPOILT = ("fp8_autoquant_all_layers_top50_coco2017", "modelopt")
 MOST_APART = 0.05  # nats, first token
 
 
-def answers_of(folder, plugin):
+def plugins_for(name, profile):
+    chosen = ["fp8_on_cpu"] * (profile == "universal") + ["nearest_cache"] * name.endswith(CACHED)
+    return ",".join(chosen) or "none"
+
+
+def answers_of(folder, plugins):
     """What the engine said, or None and the end of its log."""
     out, log = quern.WORK / "vllm.json", quern.WORK / "vllm.log"
     out.unlink(missing_ok=True)
     settings = dict(os.environ, PYTHONPATH="tests/interop",
-                    VLLM_PLUGINS="fp8_on_cpu" if plugin else "none")
+                    VLLM_PLUGINS=plugins)
     started = time.monotonic()
     with open(log, "w") as file:
         subprocess.run([sys.executable, "-W", "ignore", "tests/interop/vllm_answers.py", folder, out],
@@ -79,6 +84,25 @@ def check_caches(report, folder, caches):
             wrong.append(f"{name}: {dtype} {held}, in the files {expected}")
     report.check(caches and not wrong, f"{len(caches)} layers keep keys and values in "
                  f"{caches[min(caches)][0]}, scales as in the files {wrong[:3] or ''}")
+
+
+def check_cache_kernel(report):
+    """That the CPU kernel still does what plugin/nearest_cache.py is there for."""
+    from vllm import _custom_ops as ops
+
+    block, size = 32, 32
+    values = torch.randn(block, 1, size, generator=torch.Generator().manual_seed(0))
+    values = (3 * values).bfloat16()
+    caches = torch.zeros(1, 1, 2 * block, size, dtype=torch.uint8)
+    keys, stored = caches.chunk(2, dim=2)
+    ops.cpu_attn_reshape_and_cache(values, values, keys, stored, torch.arange(block), "vec",
+                                   kv_cache_dtype="fp8")
+    stored = stored.reshape(values.shape)
+    nearest = values.to(torch.float8_e4m3fn)
+    cut_off = nearest.view(torch.uint8) - (nearest.float().abs() > values.float().abs()).byte()
+    below = (stored != nearest.view(torch.uint8)).sum()
+    report.check(below and torch.equal(stored, cut_off), f"the CPU kernel cuts values off on their "
+                 f"way into the cache: {below} of {values.numel()} not to the nearest code")
 
 
 def check_answers(report, answers, reference):
@@ -127,7 +151,7 @@ def shrink_input_scale(scales):
 def check_control(report, name, change):
     print("== control:", name)
     folder = spoil(name.replace(" ", "_"), change)
-    said, how = answers_of(folder, plugin=False)
+    said, how = answers_of(folder, "none")
     if said is None:
         report.check(False, f"expected vLLM to load it in silence, as it does: {how}")
         return
@@ -138,16 +162,17 @@ def check_control(report, name, change):
 
 def main():
     report = quern.Report()
+    print("== FP8 cache")
+    check_cache_kernel(report)
     for name, profile in CASES:
         folder = quern.scheme(name, profile)
         print("==", name, profile)
-        said, how = answers_of(folder, plugin=profile == "universal")
+        said, how = answers_of(folder, plugins_for(name, profile))
         report.check(said is not None, f"loads and answers in {how}")
         if said:
             check_linears(report, folder, said["linears"])
             check_caches(report, folder, said["caches"])
-            check_answers(quern.Report(control=True) if name.endswith(CUT_OFF) else report,
-                          said["answers"], folder)
+            check_answers(report, said["answers"], folder)
     check_control(report, "input scale removed", drop_input_scale)
     check_control(report, "input scale wrong", shrink_input_scale)
     report.finish()
