@@ -64,7 +64,8 @@ uint8_t fp8_from_float(float x)
 	return code_of_exact(round_to_fp8(x));
 }
 
-float fp8_to_float(uint8_t code)
+/* Inline, so that loops over codes become vectors: a call would end that. */
+static inline float value_of(uint8_t code)
 {
 	uint32_t sign = (uint32_t)(code & 0x80) << 24;
 	uint32_t magnitude = code & 0x7F;
@@ -73,6 +74,11 @@ float fp8_to_float(uint8_t code)
 	float value = magnitude < 8 ? subnormal : normal;
 	value = magnitude == 0x7F ? float_of(0x7FC00000u) : value;
 	return float_of(bits_of(value) | sign);
+}
+
+float fp8_to_float(uint8_t code)
+{
+	return value_of(code);
 }
 
 VECTOR_CLONES
@@ -108,7 +114,7 @@ VECTOR_CLONES
 void fp8_decode(const uint8_t *codes, size_t n, float scale, float *y)
 {
 	for (size_t i = 0; i < n; i++)
-		y[i] = fp8_to_float(codes[i]) * scale;
+		y[i] = value_of(codes[i]) * scale;
 }
 
 VECTOR_CLONES
@@ -140,7 +146,7 @@ static inline float spacing_towards(float value, double exact)
 static bool is_far(uint8_t code, float w, float scale, float steps)
 {
 	double exact = (double)w / (double)scale;
-	float value = fp8_to_float(code);
+	float value = value_of(code);
 	double off = (double)value - exact;
 	double most = (double)steps * (double)spacing_towards(value, exact);
 	return !((off < 0 ? -off : off) <= most * (1 + 1e-6));
@@ -153,7 +159,7 @@ static bool any_suspicious(const uint8_t *codes, const float *w, size_t n, float
 {
 	int suspicious = 0;
 	for (size_t i = 0; i < n; i++) {
-		float exact = w[i] / scale, value = fp8_to_float(codes[i]);
+		float exact = w[i] / scale, value = value_of(codes[i]);
 		uint32_t magnitude = bits_of(value) & 0x7FFFFFFFu;
 		uint32_t inwards = (bits_of(exact) & 0x7FFFFFFFu) < magnitude;
 		float off = float_of(bits_of(value - exact) & 0x7FFFFFFFu);
