@@ -1,8 +1,8 @@
 /* card: completes the model card of a published checkpoint with what was measured since. */
 #include <stdlib.h>
 
+#include "lib/artifact/card.h"
 #include "lib/artifact/publish.h"
-#include "lib/artifact/release.h"
 #include "lib/artifact/step.h"
 #include "lib/base/options.h"
 #include "lib/quant/model_card.h"

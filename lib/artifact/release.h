@@ -27,9 +27,6 @@
 #include "lib/base/error.h"
 #include "lib/base/text.h"
 
-/* The one file of a checkpoint that is not in its list: it names the list's digest. */
-#define CARD_FILE "README.md"
-
 enum { RELEASE_FIELDS = 3 };
 
 struct release_line {

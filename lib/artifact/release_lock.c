@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "lib/artifact/card.h"
 #include "lib/artifact/digest.h"
 #include "lib/artifact/release.h"
 #include "lib/base/file.h"
@@ -312,12 +313,24 @@ static void find_strangers(struct check *c, const char *name, const char *folder
 		closedir(dir);
 }
 
+static bool check_card(struct check *c, const char *name, const char *folder,
+                       const char *list_path, error *err)
+{
+	char path[PATH_BYTES];
+	if (card_check(folder, list_path, err))
+		return true;
+	if (err->code != EXIT_BAD_INPUT || !join_path(path, sizeof path, folder, CARD_FILE, err))
+		return false;
+	report(c, file_exists(path) ? "damaged" : "missing", name, err->text);
+	return true;
+}
+
 /* A checkpoint against its own list of files. */
 static bool check_folder(struct check *c, const char *name, const char *folder,
                          const char *list_path, bool *whole, error *err)
 {
 	json_doc list;
-	char card[PATH_BYTES], why[PATH_BYTES + 64];
+	char why[PATH_BYTES + 64];
 	int before = *c->faults;
 	*whole = false;
 	if (!json_load(&list, list_path, MAX_JSON_BYTES, err)) {
@@ -337,11 +350,7 @@ static bool check_folder(struct check *c, const char *name, const char *folder,
 		         kind)
 			report(c, kind, name, why);
 	}
-	if (ok && (ok = join_path(card, sizeof card, folder, CARD_FILE, err)) &&
-	    !file_exists(card)) {
-		snprintf(why, sizeof why, "%s is not there", card);
-		report(c, "missing", name, why);
-	}
+	ok = ok && check_card(c, name, folder, list_path, err);
 	find_strangers(c, name, folder, "", list_path, list.root);
 	json_free(&list);
 	*whole = *c->faults == before;

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "lib/artifact/release.h"
+#include "lib/artifact/card.h"
 #include "lib/checkpoint/model_files.h"
 #include "lib/model/linears.h"
 #include "lib/quant/assemble_parts.h"

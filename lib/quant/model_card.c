@@ -7,6 +7,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "lib/artifact/card.h"
 #include "lib/base/file.h"
 #include "lib/checkpoint/model_files.h"
 #include "lib/quant/assemble.h"
@@ -242,21 +243,20 @@ static void add_damage(text *out, const char *scheme, const json_doc *damage, in
 bool complete_card(const char *path, const char *scheme, const json_doc *damage, int count,
                    text *out, error *err)
 {
-	enum { MAX_CARD_BYTES = 16 << 20 };
-	char *card;
-	size_t size;
-	if (!read_file(path, MAX_CARD_BYTES, &card, &size, err))
+	text card = { 0 };
+	if (!card_read(path, &card, err))
 		return false;
-	const char *from = strstr(card, DAMAGE), *to = from ? strstr(from, FILES) : NULL;
+	const char *from = card.data ? strstr(card.data, DAMAGE) : NULL;
+	const char *to = from ? strstr(from, FILES) : NULL;
 	bool ok = to != NULL || fail(err, EXIT_BAD_INPUT, "%s: expected a section on damage "
 	                             "before one on files", path);
 	if (ok) {
-		text_add(out, card, (size_t)(from - card));
+		text_add(out, card.data, (size_t)(from - card.data));
 		add_damage(out, scheme, damage, count);
 		text_puts(out, to);
-		ok = text_ok(out, err);
+		ok = card_seal(out, err);
 	}
-	free(card);
+	text_free(&card);
 	return ok;
 }
 
@@ -280,5 +280,5 @@ bool print_model_card(const struct card_facts *f, text *out, error *err)
 	            "every file. SHA-256 of `layer-sensitivity/%s" FILES_SUFFIX "`: `%s`\n",
 	            f->file_name, f->list->hex);
 	text_free(&licence);
-	return ok && text_ok(out, err);
+	return ok && card_seal(out, err);
 }

@@ -9,12 +9,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "lib/artifact/card.h"
 #include "lib/artifact/memo.h"
 #include "lib/artifact/publish.h"
-#include "lib/artifact/release.h"
 #include "lib/base/json.h"
 #include "lib/quant/assemble.h"
-#include "lib/quant/verify_files.h"
 
 enum { MAX_LOOKS_BYTES = 64 << 20, MAX_LIST_BYTES = 16 << 20 };
 
@@ -292,7 +291,7 @@ static bool compare_with_list(struct published *p, const char *folder, const cha
 		return false;
 	if (read)
 		damage = find_damage(folder, &list, st);
-	if (!damage && !verify_card(folder, path, err)) {
+	if (!damage && !card_check(folder, path, err)) {
 		if (err->code != EXIT_BAD_INPUT) {
 			json_free(&list);
 			return false;

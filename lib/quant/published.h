@@ -2,8 +2,9 @@
  * thousands of files, and answered in a millisecond.
  *
  * A checkpoint is whole when every file of its list is there, has its size, and was not
- * written to after the list was, and when its card names the list. Most of its files are further names of pieces of the
- * store, which are looked at once for all; the others are its own. A checkpoint need not
+ * written to after the list was, and when its card is whole and names the list. Most of its
+ * files are further names of pieces of the store, which are looked at once for all; the
+ * others are its own. A checkpoint need not
  * be compared with its list again as long as its look stays: the dates of its folders
  * (which move when a name in them comes, goes or means another file), inodes, sizes and
  * dates of its own files and of the list, and which pieces are whole. */

@@ -17,7 +17,4 @@ bool verify_files(const char *folder, json_doc *list, int *files, int64_t *bytes
 /* The path of a checkpoint's list of files. */
 bool find_file_list(const char *folder, char *path, size_t size, error *err);
 
-/* The model card belongs to a folder's files when it names the digest of their list. */
-bool verify_card(const char *folder, const char *list, error *err);
-
 #endif

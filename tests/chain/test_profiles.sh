@@ -89,6 +89,9 @@ verify_knows_the_card() {
 	copy_of "$scheme"
 	cp "$published/${scheme}_modelopt/README.md" spoilt
 	verify_says 'README.md: expected the SHA-256 of the list of files'
+	cp "$published/$scheme/README.md" spoilt
+	sed -i 's/universal/modelopt/' spoilt/README.md
+	verify_says 'README.md: expected "SHA-256 of all lines above: .*" as its last line'
 	rm spoilt/README.md
 	verify_says 'README.md: cannot open'
 }

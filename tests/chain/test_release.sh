@@ -90,6 +90,10 @@ damaged() {
 	printf 'x' >>"$published/config.json"
 	finds damaged half/checkpoint config.json
 	clean_again
+	chmod u+w "$published/README.md"
+	sed -i 's/Effective bits/effective bits/' "$published/README.md"
+	finds damaged half/checkpoint README.md
+	clean_again
 }
 gone() {
 	rm -f "$published/README.md"

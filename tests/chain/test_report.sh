@@ -50,7 +50,7 @@ cards_have_the_damage() {
 	grep -q " | $kl ± " "$card" || { echo "no KL of $kl in the card"; return 1; }
 	"$out/bin/verify" --model demo/tiny-qwen2_5-vl "${card%/*}"
 	printf 'no card\n' >"$card"
-	fails 2 'README.md: expected the SHA-256 of the list of files' \
+	fails 2 'README.md: expected "SHA-256 of all lines above: .*" as its last line' \
 		"$out/bin/verify" --model demo/tiny-qwen2_5-vl "${card%/*}"
 	rm "$card"
 	build report

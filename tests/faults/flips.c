@@ -65,9 +65,8 @@ static uint64_t count_header(const char *path, uint64_t bytes)
 
 static int add_file(const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
-	/* A card is text for people, completed after the list of files was made: verify looks
-	 * in it for the list's digest alone. */
-	if (type != FTW_F || strcmp(path + ftw->base, "README.md") == 0)
+	(void)ftw;
+	if (type != FTW_F)
 		return 0;
 	if (file_count == MOST_FILES)
 		return -1;

@@ -223,16 +223,9 @@ static bool is_temporary(const char *path)
 	return strstr(path, ".tmp/") || ends_with(path, ".tmp") || strstr(path, "/tmp/");
 }
 
-/* A card is made with the checkpoint and completed after an evaluation, which plain ninja
- * does not do. */
-static bool is_card(const char *path)
-{
-	return ends_with(path, "/README.md");
-}
-
 static bool is_essential(const char *path)
 {
-	return !is_temporary(path) && !is_card(path) &&
+	return !is_temporary(path) &&
 	       (strstr(path, "/models/") || strstr(path, "/work/") || strstr(path, "/stamps/") ||
 	        strstr(path, "/objects/") || strstr(path, "/results/"));
 }

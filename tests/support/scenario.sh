@@ -194,6 +194,12 @@ spoiled_copy() {
 	chmod -R u+w spoilt
 }
 
+# reseal CARD: its last line gives the digest of those above it.
+reseal() {
+	sed -i "\$d" "$1"
+	printf 'SHA-256 of all lines above: `%s`\n' "$(sha256sum <"$1" | cut -d' ' -f1)" >>"$1"
+}
+
 # relist FILE: the list in ./spoilt says what the file is now, and the card names the list.
 relist() {
 	list=$(echo spoilt/layer-sensitivity/*_files.json)
@@ -203,6 +209,7 @@ relist() {
 	sed -i "\|\"$1\": {|,/}/ { s/\"sha256\": \"[^\"]*\"/\"sha256\": \"$digest\"/
 		s/\"bytes\": [0-9]*/\"bytes\": $size/; }" "$list"
 	sed -i "s/$sealed/$(sha256sum <"$list" | cut -d' ' -f1)/" spoilt/README.md
+	reseal spoilt/README.md
 }
 
 # Nothing half-made lies below the folder.

@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "lib/artifact/card.h"
 #include "lib/quant/published.h"
 #include "tests/support/temp_folder.h"
 
@@ -35,13 +36,17 @@ static void put(const char *name, const char *content)
 	assert_true(temp_folder_write(folder, name, content, strlen(content), &err));
 }
 
-/* The card names the list. */
+/* The card names the list, and has its seal. */
 static void put_card(void)
 {
 	struct digest digest;
+	text card = { 0 };
 	error err;
 	assert_true(digest_bytes(list, strlen(list), &digest, &err));
-	put("half/README.md", digest.hex);
+	text_printf(&card, "%s\n", digest.hex);
+	assert_true(card_seal(&card, &err));
+	put("half/README.md", card.data);
+	text_free(&card);
 }
 
 /* Everything that was done lies `seconds` back; the clock says now. */
