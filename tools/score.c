@@ -27,6 +27,7 @@ struct scoring {
 	struct amax_table amax;
 	struct quantised_model quantised;
 	enum block_kind kind;
+	bool wide_codes;
 	bool *scored; /* [linear]; under kl_div: the first member of a group */
 	arena memory;
 };
@@ -185,7 +186,7 @@ static bool score(struct scoring *s, const struct data_arguments *a, const char 
 		.format = &format, .add_key = add_key, .prepare = prepare, .measures = measures,
 		.begin_thread = begin_gradient, .end_thread = end_gradient,
 		.measure = measure_gradient,
-		.gpu = { .work = GPU_SCORE, .scales = &scales } };
+		.gpu = { .work = GPU_SCORE, .scales = &scales, .wide_codes = s->wide_codes } };
 	if (s->kind == BLOCK_KL) {
 		m.begin_thread = begin_divergence;
 		m.end_thread = end_divergence;
@@ -203,7 +204,7 @@ int main(int argc, char **argv)
 	struct data_arguments a = { 0 };
 	struct scoring s = { 0 };
 	const char *amax = NULL, *method = "gradient";
-	struct option options[DATA_OPTIONS + FORMAT_OPTIONS + 3] = { 0 };
+	struct option options[DATA_OPTIONS + FORMAT_OPTIONS + 4] = { 0 };
 	const struct command command = {
 		.tool = "score",
 		.purpose = "Measures how much the model minds each group being quantised.",
@@ -218,6 +219,10 @@ int main(int argc, char **argv)
 	options[DATA_OPTIONS + FORMAT_OPTIONS + 1] = (struct option){
 		"method", OPTION_TEXT, &method, "NAME", "gradient or kl_div (default gradient)",
 		false
+	};
+	options[DATA_OPTIONS + FORMAT_OPTIONS + 2] = (struct option){
+		"wide-codes", OPTION_FLAG, &s.wide_codes, NULL,
+		"a GPU multiplies codes as 16-bit numbers, also where it could in FP8", false
 	};
 	enum parse_outcome parsed = parse_options(&command, argc, argv, NULL, &err);
 	if (parsed == PARSE_HELP)

@@ -89,8 +89,8 @@ static bool make_room(void **memory, size_t *capacity, size_t bytes, error *err)
 	cudaFreeHost(*memory);
 	*memory = NULL;
 	*capacity = 0;
-	if (cudaHostAlloc(memory, bytes, cudaHostAllocDefault) != cudaSuccess)
-		return fail_memory(err, "a batch", bytes);
+	if (!(*memory = host_alloc(bytes, "a batch", err)))
+		return false;
 	*capacity = bytes;
 	return true;
 }

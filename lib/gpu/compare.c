@@ -171,8 +171,8 @@ static bool make_home(struct arrivals *home, size_t rows, size_t choices, error 
 {
 	size_t divergences = choices * rows * sizeof *home->rows;
 	size_t bytes = divergences + rows * sizeof *home->base;
-	if (cudaHostAlloc(&home->memory, bytes, cudaHostAllocDefault) != cudaSuccess)
-		return fail_memory(err, "a comparison's results", bytes);
+	if (!(home->memory = host_alloc(bytes, "a comparison's results", err)))
+		return false;
 	home->rows = home->memory;
 	home->base = (struct row_summary *)((char *)home->memory + divergences);
 	return true;

@@ -9,6 +9,13 @@ enum { WORKSPACE_BYTES = 64 << 20, CANDIDATES = 8 };
 
 /* ---- the device ---- */
 
+/* What a device that was lost says of everything from then on. */
+static bool fail_lost(const struct device *d, cudaError_t status, error *err)
+{
+	return fail(err, EXIT_ENVIRONMENT, "CUDA: %s: %s (finished blocks are kept: run again, or "
+	            "with --cpu)", d->name, cudaGetErrorString(status));
+}
+
 static bool fail_cuda(error *err, cudaError_t status, const char *what)
 {
 	return fail(err, EXIT_ENVIRONMENT, "CUDA: %s: %s", what, cudaGetErrorString(status));
@@ -76,9 +83,28 @@ void *device_alloc(struct device *d, size_t bytes, const char *what, error *err)
 	cudaError_t status = cudaMalloc(&memory, bytes ? bytes : 1);
 	if (status == cudaSuccess)
 		return memory;
+	if (status != cudaErrorMemoryAllocation) {
+		fail_lost(d, status, err);
+		return NULL;
+	}
 	cudaGetLastError(); /* an allocation that failed is no lasting error */
 	fail(err, EXIT_ENVIRONMENT, "%s: out of device memory: %zu bytes for %s (%zu free)",
 	     d->name, bytes, what, device_free_bytes());
+	return NULL;
+}
+
+void *host_alloc(size_t bytes, const char *what, error *err)
+{
+	void *memory = NULL;
+	cudaError_t status = cudaHostAlloc(&memory, bytes, cudaHostAllocDefault);
+	if (status == cudaSuccess)
+		return memory;
+	if (status == cudaErrorMemoryAllocation) {
+		cudaGetLastError();
+		fail_memory(err, what, bytes);
+	} else {
+		fail_cuda(err, status, what);
+	}
 	return NULL;
 }
 
@@ -102,7 +128,7 @@ bool device_check(struct device *d, cudaError_t status, error *err)
 		            (int)d->blas_trouble);
 	if (status == cudaSuccess)
 		status = last;
-	return status == cudaSuccess || fail_cuda(err, status, d->name);
+	return status == cudaSuccess || fail_lost(d, status, err);
 }
 
 /* ---- products ----

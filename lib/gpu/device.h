@@ -48,6 +48,9 @@ void device_close(struct device *d);
 void *device_alloc(struct device *d, size_t bytes, const char *what, error *err);
 size_t device_free_bytes(void);
 
+/* Page-locked memory of the host, for cudaFreeHost; NULL with *err filled. */
+void *host_alloc(size_t bytes, const char *what, error *err);
+
 /* Waits for the queue; fails if anything since the last call did. */
 bool device_wait(struct device *d, error *err);
 

@@ -199,10 +199,13 @@ bool device_take_arena(struct gpu_model *handle, size_t memory_limit, error *err
 		room = allowed;
 	/* Another process may take memory meanwhile: ask for less until it is there. */
 	for (; room >= (size_t)64 << 20; room -= room / 8) {
-		if (cudaMalloc((void **)&g->arena, room) == cudaSuccess) {
+		cudaError_t status = cudaMalloc((void **)&g->arena, room);
+		if (status == cudaSuccess) {
 			g->arena_bytes = room;
 			return true;
 		}
+		if (status != cudaErrorMemoryAllocation)
+			return device_check(&g->device, status, err);
 		cudaGetLastError();
 	}
 	return fail(err, EXIT_ENVIRONMENT, "%s: out of device memory: %zu MB free after %zu MB of "

@@ -38,8 +38,8 @@ static bool prepare_slot(struct gpu_slot *slot, size_t bytes, error *err)
 	cudaFreeHost(slot->results);
 	slot->results = NULL;
 	slot->results_bytes = 0;
-	if (cudaHostAlloc(&slot->results, bytes, cudaHostAllocDefault) != cudaSuccess)
-		return fail_memory(err, "a batch's results", bytes);
+	if (!(slot->results = host_alloc(bytes, "a batch's results", err)))
+		return false;
 	slot->results_bytes = bytes;
 	return true;
 }

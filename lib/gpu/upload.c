@@ -19,10 +19,11 @@ bool uploader_open(struct uploader *u, struct device *d, error *err)
 	*u = (struct uploader){ .device = d,
 		.threads = cores < 1 ? 1 : cores > MOST_THREADS ? MOST_THREADS : (int)cores };
 	for (int i = 0; i < UPLOAD_STAGES; i++)
-		if (cudaHostAlloc(&u->stage[i], STAGE_BYTES, cudaHostAllocDefault) != cudaSuccess ||
-		    cudaEventCreateWithFlags(&u->fetched[i], cudaEventDisableTiming) != cudaSuccess) {
+		if (!(u->stage[i] = host_alloc(STAGE_BYTES, "weights on their way", err)) ||
+		    !device_check(d, cudaEventCreateWithFlags(&u->fetched[i],
+		                                              cudaEventDisableTiming), err)) {
 			uploader_close(u);
-			return fail_memory(err, "page-locked memory for weights", STAGE_BYTES);
+			return false;
 		}
 	return true;
 }

@@ -49,8 +49,9 @@ void name_device(const struct device_choice *choice, const struct gpu_measuremen
 {
 	snprintf(name, 160, "cpu float32");
 	if (choice->gpu)
-		snprintf(name, 160, "%s %s", choice->name,
-		         choose_number(m) == GPU_FP16 ? "fp16" : "bf16");
+		snprintf(name, 160, "%s %s%s", choice->name,
+		         choose_number(m) == GPU_FP16 ? "fp16" : "bf16",
+		         m->wide_codes ? " wide codes" : "");
 }
 
 struct block_gpu {
@@ -84,7 +85,7 @@ bool block_gpu_open(struct block_gpu **out, const struct gpu_measurement *m,
 	if (!b)
 		return fail_memory(err, "a device's blocks", sizeof *b);
 	*b = (struct block_gpu){ .m = m, .model = model, .places = places };
-	bool ok = gpu_model_open(&b->gpu, model, choose_number(m), true, err);
+	bool ok = gpu_model_open(&b->gpu, model, choose_number(m), !m->wide_codes, err);
 	double begun = monotonic_seconds();
 	ok = ok && (!m->scales || quantise(b, err));
 	*quantise_seconds = monotonic_seconds() - begun;

@@ -12,6 +12,7 @@
 struct gpu_measurement {
 	enum gpu_work work;
 	const struct gpu_scales *scales; /* what to quantise with; NULL for GPU_CALIBRATE */
+	bool wide_codes; /* codes are multiplied as 16-bit numbers even where FP8 units are */
 };
 
 /* What the user asked for; neither: a GPU where one answers. */

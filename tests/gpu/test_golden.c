@@ -97,7 +97,8 @@ static void check_reference_amax(const struct reference *r)
 }
 
 /* scores[group] on the device, -1 where the golden has none. */
-static void score(const struct reference *r, enum gpu_work work, double *scores)
+static void score(const struct reference *r, enum gpu_work work, bool wide_codes,
+                  double *scores)
 {
 	bool keeps[MOST_GROUPS];
 	assert_true(r->groups.count <= MOST_GROUPS);
@@ -105,7 +106,8 @@ static void score(const struct reference *r, enum gpu_work work, double *scores)
 		keeps[g] = reference_score(r, &r->groups.groups[g], 0) >= 0;
 	const struct gpu_scales scales = { .linears = r->linears, .groups = &r->groups,
 		.keeps = keeps, .input_amax = r->input_amax, .numerics = NUMERICS_MODELOPT };
-	const struct gpu_measurement how = { .work = work, .scales = &scales };
+	const struct gpu_measurement how = { .work = work, .scales = &scales,
+		.wide_codes = wide_codes };
 	struct measured m;
 	measure(r, &how, &m);
 	for (int g = 0; g < r->groups.count; g++) {
@@ -184,17 +186,19 @@ static void print_agreement(const char *whose, const struct agreement *a,
 	              100 * a->median, sets->differing, sets->wrong, 100 * same);
 }
 
-static void check_case(const char *folder, const char *name, enum gpu_work work)
+static void check_case(const char *folder, const char *name, enum gpu_work work,
+                       bool wide_codes)
 {
 	struct reference r;
 	double scores[MOST_GROUPS], golden[MOST_GROUPS], theirs[MOST_GROUPS];
 	char file[128];
 	snprintf(file, sizeof file, "%s.float32.cpu.json", name);
 	reference_open(&r, folder, file);
-	print_message("%s/%s\n", strstr(folder, "coco") ? "coco" : "demo", name);
-	if (work == GPU_SCORE)
+	print_message("%s/%s%s\n", strstr(folder, "coco") ? "coco" : "demo", name,
+	              wide_codes ? ", codes as 16-bit numbers" : "");
+	if (work == GPU_SCORE && !wide_codes)
 		check_reference_amax(&r);
-	score(&r, work, scores);
+	score(&r, work, wide_codes, scores);
 	for (int g = 0; g < r.groups.count; g++)
 		golden[g] = reference_score(&r, &r.groups.groups[g], 0);
 	struct agreement ours = compare_scores(&r, 0, scores);
@@ -234,8 +238,9 @@ static const char *const DIVERGENCE[] = {
 static void check_cases(const char *folder)
 {
 	for (int i = 0; i < 3; i++) {
-		check_case(folder, GRADIENT[i], GPU_SCORE);
-		check_case(folder, DIVERGENCE[i], GPU_COMPARE);
+		check_case(folder, GRADIENT[i], GPU_SCORE, false);
+		check_case(folder, GRADIENT[i], GPU_SCORE, true);
+		check_case(folder, DIVERGENCE[i], GPU_COMPARE, false);
 	}
 }
 
