@@ -5,9 +5,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "kernels/convert.h"
 #include "lib/base/pages.h"
+#include "lib/base/parallel.h"
 #include "lib/base/text.h"
 #include "lib/model/expand.h"
 #include "lib/model/linears.h"
@@ -17,9 +19,15 @@
 static const float VISION_EPS = 1e-6f;
 static const double VISION_ROPE_THETA = 10000.0;
 
+/* Reading numbers to check them: a thread for so many bytes, since a small model is
+ * checked sooner than a thread begins. */
+enum { CHECKED_AT_ONCE = 64 << 20, MOST_THREADS = 16 };
+
 struct loader {
 	struct model *m;
 	const struct checkpoint *ckpt;
+	const struct tensor **found; /* [ckpt->count]: whose numbers are still to be checked */
+	int found_count;
 	error *err;
 };
 
@@ -79,22 +87,21 @@ static bool check_finite(const struct tensor *t, error *err)
 	            t->name, isnan(found) ? "NaN" : "infinity", at);
 }
 
-/* The tensor of that name, checked whole; NULL with the error filled. */
-static const struct tensor *find_tensor(const struct loader *l, const char *name,
+/* The tensor of that name, its numbers to be checked later; NULL with the error filled. */
+static const struct tensor *find_tensor(struct loader *l, const char *name,
                                         const int64_t *shape, int rank)
 {
 	const struct tensor *t = checkpoint_find(l->ckpt, name);
 	if (!t)
 		fail(l->err, EXIT_BAD_INPUT, "%s: tensor %s is missing", l->ckpt->folder, name);
-	else if (check_dtype(t, l->err) && check_shape(t, shape, rank, l->err) &&
-	         check_finite(t, l->err))
-		return t;
+	else if (check_dtype(t, l->err) && check_shape(t, shape, rank, l->err))
+		return l->found[l->found_count++] = t;
 	return NULL;
 }
 
 /* A norm's weight or a bias: small, so always kept in float32. `module` is quern's
  * name, `suffix` is ".weight" or ".bias". */
-static const float *load_vector(const struct loader *l, const char *module,
+static const float *load_vector(struct loader *l, const char *module,
                                 const char *suffix, int length)
 {
 	char hub[NAME_BYTES], name[NAME_BYTES + 16];
@@ -110,7 +117,7 @@ static const float *load_vector(const struct loader *l, const char *module,
 
 /* ---- linears ---- */
 
-static const struct tensor *find_weight(const struct loader *l,
+static const struct tensor *find_weight(struct loader *l,
                                         const struct linear_shape *shape)
 {
 	const struct vision_config *v = &l->m->config.vision;
@@ -126,7 +133,7 @@ static const struct tensor *find_weight(const struct loader *l,
 	return find_tensor(l, name, (int64_t[]){ shape->out, shape->in }, 2);
 }
 
-static bool load_linears(const struct loader *l)
+static bool load_linears(struct loader *l)
 {
 	struct model *m = l->m;
 	struct linear_shape *shapes;
@@ -153,7 +160,7 @@ static bool load_linears(const struct loader *l)
 
 /* ---- blocks ---- */
 
-static bool load_norms(const struct loader *l, struct block *b, const char *first,
+static bool load_norms(struct loader *l, struct block *b, const char *first,
                        const char *second, int width)
 {
 	char module[NAME_BYTES + 32];
@@ -167,7 +174,7 @@ static bool load_norms(const struct loader *l, struct block *b, const char *firs
 }
 
 /* theta^(-2i / width) for i < width / 2, in float32 as transformers has it. */
-static const float *make_frequencies(const struct loader *l, double theta, int width)
+static const float *make_frequencies(struct loader *l, double theta, int width)
 {
 	float *f = arena_alloc(&l->m->memory, (size_t)width / 2, sizeof *f, l->err);
 	for (int i = 0; f && i < width / 2; i++) {
@@ -178,7 +185,7 @@ static const float *make_frequencies(const struct loader *l, double theta, int w
 }
 
 /* Linears stand in the order of list_linears; *next is the first one not taken. */
-static bool load_vision(const struct loader *l, int *next)
+static bool load_vision(struct loader *l, int *next)
 {
 	const struct vision_config *v = &l->m->config.vision;
 	struct tower *tower = &l->m->parts->vision;
@@ -206,7 +213,7 @@ static bool load_vision(const struct loader *l, int *next)
 	return true;
 }
 
-static bool load_text(const struct loader *l, int *next)
+static bool load_text(struct loader *l, int *next)
 {
 	const struct text_config *t = &l->m->config.text;
 	struct tower *tower = &l->m->parts->text;
@@ -235,7 +242,7 @@ static bool load_text(const struct loader *l, int *next)
 	return true;
 }
 
-static bool load_parts(const struct loader *l)
+static bool load_parts(struct loader *l)
 {
 	struct model_parts *parts = l->m->parts;
 	const struct model_config *c = &l->m->config;
@@ -257,6 +264,25 @@ static bool load_parts(const struct loader *l)
 		return false;
 	parts->final_norm = load_vector(l, "language_model.norm", ".weight", c->text.hidden);
 	return parts->final_norm != NULL;
+}
+
+static bool check_one(void *self, int thread, int index, error *err)
+{
+	struct loader *l = self;
+	(void)thread;
+	return check_finite(l->found[index], err);
+}
+
+static bool check_numbers(struct loader *l)
+{
+	size_t bytes = 0;
+	long cores = sysconf(_SC_NPROCESSORS_ONLN);
+	for (int i = 0; i < l->found_count; i++)
+		bytes += l->found[i]->bytes;
+	size_t threads = bytes / CHECKED_AT_ONCE + 1;
+	size_t most = cores < 1 ? 1 : cores > MOST_THREADS ? MOST_THREADS : (size_t)cores;
+	return parallel_run((int)(threads < most ? threads : most), l->found_count, l, check_one,
+	                    l->err);
 }
 
 /* ---- float32 copies ---- */
@@ -303,12 +329,16 @@ bool model_open(struct model *m, const struct checkpoint *ckpt,
                 const struct model_config *config, size_t resident_bytes, error *err)
 {
 	*m = (struct model){ .config = *config };
-	struct loader loader = { m, ckpt, err };
+	struct loader loader = { .m = m, .ckpt = ckpt, .err = err,
+		.found = calloc(ckpt->count + 1, sizeof *loader.found) };
 	m->parts = arena_alloc(&m->memory, 1, sizeof *m->parts, err);
-	if (m->parts && load_parts(&loader) && make_resident(m, resident_bytes, err))
-		return true;
-	model_close(m);
-	return false;
+	bool ok = m->parts && (loader.found || fail_memory(err, "tensors", ckpt->count)) &&
+	          load_parts(&loader) && check_numbers(&loader) &&
+	          make_resident(m, resident_bytes, err);
+	free(loader.found);
+	if (!ok)
+		model_close(m);
+	return ok;
 }
 
 void model_close(struct model *m)
