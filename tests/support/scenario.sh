@@ -15,6 +15,12 @@ out=${out#"$repo"/}
 work=$(mktemp -d "${TMPDIR:-/tmp}/quern-scenario.XXXXXX")
 failed_tests=
 skipped_tests=
+# A tree that a scenario makes has a CUDA half if this one has.
+if [ -f build.ninja ]; then
+	CUDA_HOME=$(sed -n 's/^cuda = //p' build.ninja)
+	CUDA_HOME=${CUDA_HOME:-/nonexistent}
+	export CUDA_HOME
+fi
 
 clean_up() {
 	cd "$repo" || exit 1
