@@ -132,7 +132,8 @@ stops_at_a_bad_image() {
 	build_fails $scheme
 	[ "$(grep -c '^calibrate: ' build.txt)" = 1 ]
 	grep -q '^calibrate: demo/images/scene_005.jpg: cannot open' build.txt
-	[ -z "$(find "$out/work" "$out/models" -type f 2>/dev/null)" ]
+	# Weights are quantised meanwhile, whatever becomes of the samples.
+	[ -z "$(find "$out/work" "$out/models" -type f ! -name quantize.json 2>/dev/null)" ]
 	no_leftovers "$out"
 }
 
