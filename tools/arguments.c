@@ -48,16 +48,21 @@ void say_device(const struct device_choice *device, const char *tool)
 		printf("%s: computed on the CPU (%s)\n", tool, device->why);
 }
 
-bool choose_format_device(const struct format_arguments *a, const struct device_wish *wish,
-                          struct device_choice *device, error *err)
+bool choose_format_device(const struct format *const *formats, int count,
+                          const struct device_wish *wish, struct device_choice *device,
+                          error *err)
 {
+	int i = 0;
 	if (!choose_device(wish, device, err))
 		return false;
-	if (!device->gpu || a->format->on_gpu)
+	while (i < count && formats[i]->on_gpu)
+		i++;
+	if (!device->gpu || i == count)
 		return true;
 	if (wish->cuda)
 		return fail(err, EXIT_ENVIRONMENT, "--cuda: expected FP8 per tensor, found %s %s, "
-		            "which only the CPU computes", a->element, a->granularity);
+		            "which only the CPU computes", formats[i]->element,
+		            formats[i]->granularity);
 	*device = (struct device_choice){ .gpu = false };
 	snprintf(device->why, sizeof device->why, "the GPU knows FP8 per tensor only");
 	return true;
@@ -125,12 +130,11 @@ bool format_groups(const struct format_arguments *a, const struct linear_shape *
 	                     err);
 }
 
-enum { EVALUATION_OPTIONS = DATA_OPTIONS + FORMAT_OPTIONS + 8 };
+enum { EVALUATION_OPTIONS = DATA_OPTIONS + 8 };
 
 static void evaluation_options(struct evaluation_arguments *a, struct option *options)
 {
 	data_options(&a->data, options);
-	format_options(&a->format, options + DATA_OPTIONS);
 	const struct option own[] = {
 		{ "eval-list", OPTION_TEXT, &a->data.source.eval_list, "FILE",
 		  "evaluation list, a JSON object with image_relpath and caption a line", false },
@@ -146,7 +150,7 @@ static void evaluation_options(struct evaluation_arguments *a, struct option *op
 		{ "data-stand-in", OPTION_FLAG, &a->facts.stand_in, NULL,
 		  "the data stand in for COCO", false },
 	};
-	memcpy(options + DATA_OPTIONS + FORMAT_OPTIONS, own, sizeof own);
+	memcpy(options + DATA_OPTIONS, own, sizeof own);
 }
 
 /* Checks and reads all that was named; *job lacks only the choices. */
@@ -157,23 +161,12 @@ static bool evaluation_begin(struct evaluation_arguments *a, struct material *m,
 		.tool = tool, .target = a->data.out };
 	if (strcmp(a->data.part, "0/1") != 0)
 		return fail(err, EXIT_USAGE, "--part: damage is measured in one piece");
-	if (!format_check(&a->format, err) ||
-	    !choose_format_device(&a->format, &a->data.device, &job->device, err) ||
-	    !tool_sources(&job->sources, err) ||
-	    !material_begin(m, a->data.source.model, err))
+	if (!tool_sources(&job->sources, err) ||
+	    !material_load(m, a->data.source.model, a->amax, a->manifest, err))
 		return false;
-	if (!format_groups(&a->format, m->linears, m->linear_count, &m->memory, &m->groups,
-	                   err)) {
-		material_free(m);
-		return false;
-	}
-	if (!material_load(m, a->amax, a->manifest, err))
-		return false;
-	job->format = a->format.format;
-	job->numerics = a->format.numerics;
-	job->shared_scales = !a->format.scale_per_member;
 	material_lend(m, job);
-	return true;
+	return choose_format_device(m->formats, m->format_count, &a->data.device, &job->device,
+	                            err);
 }
 
 static bool evaluate(const struct evaluation_tool *tool, struct evaluation_arguments *a,
@@ -206,7 +199,5 @@ int run_evaluation(const struct evaluation_tool *tool, int argc, char **argv)
 	bool ok = parsed == PARSE_HELP ||
 	          (parsed == PARSE_OK && evaluate(tool, &a, &operands, &err));
 	options_free(&operands);
-	options_free(&a.format.include);
-	options_free(&a.format.exclude);
 	return ok ? EXIT_OK : error_report(tool->name, &err);
 }

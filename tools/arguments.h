@@ -45,10 +45,11 @@ struct option tree_option(const char **tree);
 void format_options(struct format_arguments *a, struct option *options);
 bool format_check(struct format_arguments *a, error *err);
 
-/* choose_device for a checked format: a GPU knows some formats; the rest is computed on
- * the CPU, unless the GPU was asked for by name. */
-bool choose_format_device(const struct format_arguments *a, const struct device_wish *wish,
-                          struct device_choice *device, error *err);
+/* choose_device for these formats: a GPU knows some; with any other everything is computed
+ * on the CPU, unless the GPU was asked for by name. */
+bool choose_format_device(const struct format *const *formats, int count,
+                          const struct device_wish *wish, struct device_choice *device,
+                          error *err);
 
 /* The groups that get the format: those that an --include (if there is one) and no
  * --exclude matches and, with
@@ -60,7 +61,6 @@ bool format_groups(const struct format_arguments *a, const struct linear_shape *
 /* What measures schemes, and on which set. */
 struct evaluation_arguments {
 	struct data_arguments data;
-	struct format_arguments format;
 	struct damage_facts facts;
 	const char *amax, *manifest;
 };

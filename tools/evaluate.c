@@ -12,10 +12,10 @@ static bool read_slices(struct variant_choice *choices, struct material *m,
 		if (!coverage_read(&coverage, &m->ranked, paths->values[i], err))
 			return false;
 		choices[i].name = arena_printf(&m->memory, err, "%s", coverage.scheme);
-		choices[i].keeps = material_choice(m, coverage.keeps, err);
+		choices[i].formats = material_choice(m, coverage.keeps, coverage.choice, err);
 		choices[i].fp8_cache = coverage.kv_cache.name != NULL;
 		coverage_free(&coverage);
-		if (!choices[i].name || !choices[i].keeps ||
+		if (!choices[i].name || !choices[i].formats ||
 		    (choices[i].fp8_cache && !material_has_cache(m, err)))
 			return false;
 		for (int other = 0; other < i; other++)

@@ -175,7 +175,7 @@ static bool score(struct scoring *s, const struct data_arguments *a, const char 
 		            method);
 	if (!part_parse(a->part, &part, &parts, err) || !format_check(&s->format, err) ||
 	    !load_scoring(s, a->source.model, amax, err) ||
-	    !choose_format_device(&s->format, &a->device, &device, err))
+	    !choose_format_device(&s->format.format, 1, &a->device, &device, err))
 		return false;
 	const struct part_format format = { s->format.name, s->format.element,
 	                                    s->format.granularity };

@@ -12,7 +12,7 @@ static void add_damage_files(text *out, const struct plan *plan,
 {
 	for (int k = 0; k < plan->catalog->evaluation_count; k++) {
 		char path[PATH_BYTES];
-		if (!plan->evaluation_samples[k] || !baseline_evaluated(b))
+		if (!plan->evaluation_samples[k])
 			continue;
 		name_damage(path, b, &plan->catalog->evaluations[k], tree);
 		text_printf(out, " $\n  %s%s", before, path);

@@ -76,7 +76,6 @@ static void emit_evaluate(struct emitted *e, text *out, const struct plan *plan,
 	add_slices(out, plan->catalog, b, tree);
 	text_puts(out, "\n");
 	add_set_arguments(out, b, k, plan->evaluation_samples[set]);
-	add_format_arguments(out, b, b->formats[0]);
 	e->edges++;
 }
 
@@ -93,7 +92,7 @@ static void name_quality(char *path, const struct catalog_baseline *b, const cha
  * calibration has. -1: there is none. */
 static int set_for(const struct plan *plan, const struct catalog_baseline *b)
 {
-	for (int k = 0; baseline_evaluated(b) && k < plan->catalog->evaluation_count; k++)
+	for (int k = 0; k < plan->catalog->evaluation_count; k++)
 		if (plan->evaluation_samples[k] &&
 		    !plan->catalog->evaluations[k].captions == !b->calibration->captions)
 			return k;
@@ -116,7 +115,6 @@ static void emit_quality(struct emitted *e, text *out, const struct plan *plan,
 	            stamps.weights, stamps.texts, tree, k->name, b->name, folder, folder,
 	            b->file_name);
 	add_set_arguments(out, b, k, plan->evaluation_samples[set]);
-	add_format_arguments(out, b, b->formats[0]);
 	e->edges++;
 }
 
@@ -278,7 +276,7 @@ static void add_artifacts(text *out, const struct plan *plan,
 		            folder, b->file_name, folder, b->file_name);
 		for (int k = 0; k < c->evaluation_count; k++) {
 			name_damage(folder, b, &c->evaluations[k], tree);
-			if (plan->evaluation_samples[k] && baseline_evaluated(b))
+			if (plan->evaluation_samples[k])
 				text_printf(out, " $\n  %s", folder);
 		}
 		name_quality(folder, b, tree);
@@ -291,8 +289,6 @@ static void add_artifacts(text *out, const struct plan *plan,
 			continue;
 		text_printf(out, " $\n  %s/work/%s/schemes/%s/slice.json", tree, model->name,
 		            s->name);
-		if (!baseline_evaluated(s->baseline))
-			continue;
 		text_printf(out, " %s/work/%s/schemes/%s/verify.json", tree, model->name, s->name);
 		add_checkpoint(out, s, tree);
 	}
@@ -361,7 +357,7 @@ static void emit_sweeps(text *out, const struct catalog *c, const char *tree)
 static bool is_asked(const struct scheme *s, const struct catalog_model *model)
 {
 	double percent = s->rule.percent;
-	return s->family && s->baseline->model == model && baseline_evaluated(s->baseline) &&
+	return s->family && s->baseline->model == model &&
 	       (percent == 10 || percent == 50 || percent == 100);
 }
 
@@ -409,7 +405,7 @@ bool emit_report(struct emitted *e, text *edges, const struct plan *plan,
 	for (int i = 0; i < c->baseline_count; i++)
 		for (int k = 0; k < c->evaluation_count; k++) {
 			char path[PATH_BYTES];
-			if (!plan->evaluation_samples[k] || !baseline_evaluated(&c->baselines[i]))
+			if (!plan->evaluation_samples[k])
 				continue;
 			emit_evaluate(e, edges, plan, &c->baselines[i], k, settings->out);
 			name_damage(path, &c->baselines[i], &c->evaluations[k], settings->out);

@@ -274,11 +274,6 @@ static bool read_candidates(struct catalog *c, const cJSON *e, struct catalog_ba
 	return true;
 }
 
-bool baseline_evaluated(const struct catalog_baseline *b)
-{
-	return b->format_count == 1;
-}
-
 static bool read_baseline(struct catalog *c, const cJSON *e, struct catalog_baseline *b,
                           error *err)
 {

@@ -69,9 +69,6 @@ struct catalog_baseline {
 	bool publish; /* there is a scheme of this name that keeps every group */
 };
 
-/* Whether what its schemes do to the model is measured: they are in one format. */
-bool baseline_evaluated(const struct catalog_baseline *b);
-
 struct scheme {
 	const char *name;
 	const struct catalog_baseline *baseline;

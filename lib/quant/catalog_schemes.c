@@ -91,13 +91,10 @@ static bool read_sweep(struct catalog *c, const cJSON *e, struct scheme *scheme,
 		return true;
 	if (!check_name(c, place, scheme->sweep, err))
 		return false;
-	if (is_target(scheme->sweep))
-		return json_fail(&c->doc, place, err,
-		                 "expected another name than that of a target, found \"%s\"",
-		                 scheme->sweep);
-	return baseline_evaluated(scheme->baseline) ||
-	       json_fail(&c->doc, place, err, "expected a baseline with checkpoints "
-	                 "beside \"sweep\", found \"%s\"", scheme->baseline->name);
+	return !is_target(scheme->sweep) ||
+	       json_fail(&c->doc, place, err,
+	                 "expected another name than that of a target, found \"%s\"",
+	                 scheme->sweep);
 }
 
 /* The name is checked with a plain number in it: that of 12.5 % may have its point. */

@@ -107,7 +107,7 @@ static void add_choice(struct json_tree *tree, cJSON *schemes,
 	cJSON *item = tree_object(tree, schemes, job->choices[choice].name);
 	int groups = 0;
 	for (int g = 0; g < job->groups->count; g++)
-		groups += job->choices[choice].keeps[g];
+		groups += job->choices[choice].formats[g] != NULL;
 	tree_number(tree, item, "groups", groups);
 	tree_number(tree, item, "perplexity", s->perplexity);
 	add_estimate(tree, item, "loss_change", s->loss_change);
@@ -138,8 +138,8 @@ static void add_set(struct json_tree *tree, const struct evaluation *job,
 	tree_boolean(tree, tree->root, "stand_in", facts->stand_in);
 	tree_boolean(tree, tree->root, "images", job->data.captions == NULL);
 	tree_text(tree, tree->root, "prompt_form", job->data.prompt);
-	tree_text(tree, tree->root, "numerics", numerics_name(job->numerics));
-	tree_text(tree, tree->root, "weight_scales", job->shared_scales ? "group" : "member");
+	tree_text(tree, tree->root, "numerics", numerics_name(job->numbers.numerics));
+	tree_text(tree, tree->root, "weight_scales", job->numbers.shared_scales ? "group" : "member");
 	tree_number(tree, tree->root, "samples", s->samples);
 	tree_number(tree, tree->root, "skipped", first->skipped);
 	tree_number(tree, tree->root, "tokens", s->tokens);

@@ -21,16 +21,17 @@ static bool choice_key(struct evaluator *e, int64_t block, int choice,
 	const struct evaluation *job = e->job;
 	key_begin(key, job->tool, &job->sources);
 	key_add(key, "device", e->device);
-	key_addf(key, "format", "%s %s", job->format->element, job->format->granularity);
-	key_add(key, "numerics", numerics_name(job->numerics));
-	key_add(key, "scales", job->shared_scales ? "group" : "member");
-	for (int g = 0; g < job->groups->count; g++)
-		for (int m = 0; job->choices[choice].keeps[g] &&
-		     m < job->groups->groups[g].member_count; m++) {
+	key_add(key, "numerics", numerics_name(job->numbers.numerics));
+	key_add(key, "scales", job->numbers.shared_scales ? "group" : "member");
+	for (int g = 0; g < job->groups->count; g++) {
+		const struct format *format = job->choices[choice].formats[g];
+		for (int m = 0; format && m < job->groups->groups[g].member_count; m++) {
 			int linear = job->groups->groups[g].members[m];
-			key_addf(key, "quantised", "%s %.9g", job->linears[linear].name,
+			key_addf(key, "quantised", "%s %s %s %.9g", job->linears[linear].name,
+			         format->element, format->granularity,
 			         (double)job->input_amax[linear]);
 		}
+	}
 	for (int i = 0; job->choices[choice].fp8_cache && i < count_caches(&e->source.config);
 	     i++)
 		key_addf(key, "kv_cache", "fp8_e4m3 tensor %.9g", (double)job->cache_amax[i]);
@@ -191,7 +192,8 @@ static void close_evaluator(struct evaluator *e)
 		free(e->benches[i].changes);
 	}
 	block_gpu_close(e->gpu);
-	quantised_free(&e->quantised);
+	for (int i = 0; i < e->format_count; i++)
+		quantised_free(&e->quantised[i]);
 	if (e->model_open) {
 		model_close(&e->model);
 		checkpoint_close(&e->checkpoint);

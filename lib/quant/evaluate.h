@@ -15,14 +15,15 @@
 #include "lib/quant/block_gpu.h"
 #include "lib/quant/formats/format.h"
 #include "lib/quant/groups.h"
-#include "lib/quant/numerics.h"
+#include "lib/quant/provenance.h"
 #include "lib/quant/source.h"
 
-/* A choice of groups to measure. */
+/* Groups in formats, to be measured together. */
 struct variant_choice {
 	const char *name;
-	const bool *keeps; /* [group] quantised; of the groups of struct evaluation */
-	bool fp8_cache;    /* keys and values through FP8 */
+	/* [group] of struct evaluation; NULL: it stays as it is. */
+	const struct format *const *formats;
+	bool fp8_cache; /* keys and values through FP8 */
 };
 
 struct evaluation {
@@ -32,9 +33,7 @@ struct evaluation {
 	const struct group_list *groups;
 	const float *input_amax; /* [linear] */
 	const float *cache_amax; /* [part]; needed where a choice has an FP8 cache */
-	const struct format *format;
-	enum numerics numerics;
-	bool shared_scales;
+	struct provenance numbers;
 	const struct variant_choice *choices;
 	int choice_count;
 	struct device_choice device;

@@ -33,7 +33,7 @@ static bool take_changes(void *self, int choice, int sample,
 	return true;
 }
 
-/* What every missing choice quantises: [missing_count]. */
+/* What every missing choice quantises: [missing_count]. Only one format is known there. */
 static const struct gpu_choice *list_choices(struct evaluator *e, arena *memory, error *err)
 {
 	const struct group_list *groups = e->job->groups;
@@ -45,7 +45,7 @@ static const struct gpu_choice *list_choices(struct evaluator *e, arena *memory,
 		if (!flags)
 			return NULL;
 		for (int g = 0; g < groups->count; g++)
-			for (int m = 0; from->keeps[g] && m < groups->groups[g].member_count; m++)
+			for (int m = 0; from->formats[g] && m < groups->groups[g].member_count; m++)
 				flags[groups->groups[g].members[m]] = true;
 		choices[i] = (struct gpu_choice){ .served = flags,
 			.cache_scales = from->fp8_cache ? e->cache_scales : NULL };

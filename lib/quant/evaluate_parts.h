@@ -30,8 +30,10 @@ struct evaluator {
 	struct checkpoint checkpoint;
 	struct model model;
 	bool model_open;
-	struct quantised_model quantised; /* every group */
-	struct quantised_model *views;    /* [choice] its linears only */
+	const struct format **formats;     /* those that any choice has */
+	int format_count;
+	struct quantised_model *quantised; /* [format] what any choice has in it */
+	struct quantised_model *views;     /* [choice] its linears only */
 	float *cache_scales;              /* [part]; NULL: no choice has an FP8 cache */
 	struct bench *benches;
 	int bench_count;

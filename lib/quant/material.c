@@ -15,38 +15,73 @@ static bool check_calibrated(const struct material *m, const char *path, error *
 	return true;
 }
 
-static bool match_groups(struct material *m, const char *path, error *err)
+/* The model's groups that the baseline has candidates for. */
+static bool match_groups(struct material *m, error *err)
 {
-	size_t count = (size_t)m->ranked.count;
-	m->group_of = arena_alloc(&m->memory, count, sizeof *m->group_of, err);
-	for (int i = 0; m->group_of && i < m->ranked.count; i++) {
-		const struct group *group = find_group(&m->groups, m->ranked.groups[i].name);
+	const struct baseline *b = &m->ranked;
+	struct group_list all;
+	m->group_of = arena_alloc(&m->memory, (size_t)b->count, sizeof *m->group_of, err);
+	m->groups.groups = arena_alloc(&m->memory, (size_t)b->count, sizeof *m->groups.groups,
+	                               err);
+	if (!m->group_of || !m->groups.groups ||
+	    !make_groups(m->linears, m->linear_count, NULL, 0, &m->memory, &all, err))
+		return false;
+	for (int i = 0; i < b->count; i++) {
+		const struct group *group = find_group(&all, b->groups[i].name);
 		if (!group)
-			return fail(err, EXIT_BAD_INPUT, "%s: group %s is none of the model's", path,
-			            m->ranked.groups[i].name);
-		m->group_of[i] = (int)(group - m->groups.groups);
+			return fail(err, EXIT_BAD_INPUT, "%s: group %s is none of the model's",
+			            b->doc.name, b->groups[i].name);
+		m->group_of[i] = is_candidate(&b->groups[i]) ? m->groups.count : -1;
+		if (is_candidate(&b->groups[i]))
+			m->groups.groups[m->groups.count++] = *group;
 	}
-	return m->group_of != NULL;
+	return true;
 }
 
-bool material_begin(struct material *m, const char *model, error *err)
+static bool add_format(struct material *m, const char *name, error *err)
+{
+	const struct format *format = provenance_format(&m->ranked.doc, name, err);
+	for (int i = 0; i < m->format_count; i++)
+		if (m->formats[i] == format)
+			return true;
+	if (format)
+		m->formats[m->format_count++] = format;
+	return format != NULL;
+}
+
+static bool list_formats(struct material *m, error *err)
+{
+	int most = 0;
+	while (format_at(most))
+		most++;
+	m->formats = arena_alloc(&m->memory, (size_t)most, sizeof *m->formats, err);
+	for (int i = 0; m->formats && i < m->ranked.count; i++)
+		for (int f = 0; f < m->ranked.groups[i].format_count - 1; f++)
+			if (!add_format(m, m->ranked.groups[i].formats[f], err))
+				return false;
+	return m->formats != NULL;
+}
+
+static bool load(struct material *m, const char *model, const char *amax,
+                 const char *manifest, error *err)
 {
 	struct model_config config;
-	*m = (struct material){ 0 };
-	if (model_config_load(&config, model, err) &&
-	    list_linears(&config, &m->memory, &m->linears, &m->linear_count, err)) {
-		m->cache_count = count_caches(&config);
-		return true;
-	}
-	material_free(m);
-	return false;
+	if (!model_config_load(&config, model, err) ||
+	    !list_linears(&config, &m->memory, &m->linears, &m->linear_count, err) ||
+	    !baseline_read(&m->ranked, manifest, err) ||
+	    !provenance_read(&m->numbers, &m->ranked.doc, err) || !match_groups(m, err) ||
+	    !list_formats(m, err))
+		return false;
+	m->cache_count = count_caches(&config);
+	return amax_read(&m->amax, amax, m->linears, m->linear_count, err) &&
+	       check_calibrated(m, amax, err);
 }
 
-bool material_load(struct material *m, const char *amax, const char *manifest, error *err)
+bool material_load(struct material *m, const char *model, const char *amax,
+                   const char *manifest, error *err)
 {
-	if (amax_read(&m->amax, amax, m->linears, m->linear_count, err) &&
-	    check_calibrated(m, amax, err) && baseline_read(&m->ranked, manifest, err) &&
-	    match_groups(m, manifest, err))
+	*m = (struct material){ 0 };
+	if (load(m, model, amax, manifest, err))
 		return true;
 	material_free(m);
 	return false;
@@ -69,6 +104,7 @@ void material_lend(const struct material *m, struct evaluation *job)
 	job->groups = &m->groups;
 	job->input_amax = m->amax.amax;
 	job->cache_amax = m->amax.cache;
+	job->numbers = m->numbers;
 }
 
 bool material_has_cache(const struct material *m, error *err)
@@ -78,10 +114,18 @@ bool material_has_cache(const struct material *m, error *err)
 	                 "of the key/value cache, found %d", m->cache_count, m->amax.cache_count);
 }
 
-const bool *material_choice(struct material *m, const bool *ranked_keeps, error *err)
+const struct format *const *material_choice(struct material *m, const bool *keeps,
+                                            const int *choice, error *err)
 {
-	bool *keeps = arena_alloc(&m->memory, (size_t)m->groups.count, sizeof *keeps, err);
-	for (int i = 0; keeps && i < m->ranked.count; i++)
-		keeps[m->group_of[i]] = ranked_keeps[i];
-	return keeps;
+	const struct format **formats = arena_alloc(&m->memory, (size_t)m->groups.count,
+	                                            sizeof *formats, err);
+	for (int i = 0; formats && i < m->ranked.count; i++) {
+		const char *name = m->ranked.groups[i].formats[choice ? choice[i] : 0];
+		if (!keeps[i] || m->group_of[i] < 0)
+			continue;
+		formats[m->group_of[i]] = provenance_format(&m->ranked.doc, name, err);
+		if (!formats[m->group_of[i]])
+			return NULL;
+	}
+	return formats;
 }

@@ -1,5 +1,5 @@
-/* What an evaluation is made from, read and checked before anything runs: the groups
- * of a model, their calibration, and the baseline that ranked them. */
+/* What an evaluation is made from, read and checked before anything runs: the baseline
+ * that ranked groups of a model, what it calls their formats, and their calibration. */
 #ifndef QUERN_QUANT_MATERIAL_H
 #define QUERN_QUANT_MATERIAL_H
 
@@ -10,18 +10,19 @@
 struct material {
 	struct linear_shape *linears;
 	int linear_count, cache_count; /* parts of the key/value cache */
-	struct group_list groups;
+	struct group_list groups; /* that have a format to choose, in module order */
 	struct amax_table amax;
 	struct baseline ranked;
-	int *group_of; /* [ranked group] its place in groups */
+	struct provenance numbers;
+	int *group_of; /* [ranked group] its place in groups; -1: it has no format */
+	const struct format **formats; /* all that groups can be in */
+	int format_count;
 	arena memory;
 };
 
-/* The linears; which groups of them there are is the caller's to fill in. */
-bool material_begin(struct material *m, const char *model, error *err);
-
-/* The rest. */
-bool material_load(struct material *m, const char *amax, const char *manifest, error *err);
+/* Paths: of the checkpoint's folder, of amax.json and of the baseline's manifest. */
+bool material_load(struct material *m, const char *model, const char *amax,
+                   const char *manifest, error *err);
 void material_free(struct material *m);
 
 /* Fills in what of a job is the material's. */
@@ -30,8 +31,10 @@ void material_lend(const struct material *m, struct evaluation *job);
 /* Whether the calibration has the parts of the cache that an FP8 cache needs. */
 bool material_has_cache(const struct material *m, error *err);
 
-/* keeps[group] of the material's groups from keeps[] of the ranked ones; NULL when
- * out of memory. */
-const bool *material_choice(struct material *m, const bool *ranked_keeps, error *err);
+/* formats[group] of the material's groups: NULL, or of a ranked group that keeps[] one, that
+ * which choice[] says by its number; choice NULL: the one of fewest bits. NULL when out of
+ * memory. */
+const struct format *const *material_choice(struct material *m, const bool *keeps,
+                                            const int *choice, error *err);
 
 #endif

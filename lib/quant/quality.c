@@ -45,8 +45,9 @@ static bool choose(struct material *m, const int *groups, int size, const char *
 	memset(keeps, 0, (size_t)m->ranked.count * sizeof *keeps);
 	for (int i = 0; i < size; i++)
 		keeps[groups[i]] = true;
-	*out = (struct variant_choice){ .name = name, .keeps = material_choice(m, keeps, err) };
-	return out->keeps != NULL;
+	*out = (struct variant_choice){ .name = name,
+		.formats = material_choice(m, keeps, NULL, err) };
+	return out->formats != NULL;
 }
 
 static int count_alone(int groups)

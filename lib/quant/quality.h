@@ -1,4 +1,5 @@
-/* Is a ranking worth anything? The least sensitive groups must do clearly less damage
+/* Is a ranking worth anything? It goes by the score of a group in its format of fewest
+ * bits, so groups are measured in that. The least sensitive groups must do clearly less damage
  * than as many drawn at random, and far less than the most sensitive ones; and groups
  * quantised alone must do damage in the order of their scores. All ranked groups take
  * part, those too that no exported scheme quantises: it is the ranking that is judged. */

@@ -38,18 +38,8 @@ static bool load_manifest(struct verifier *v, error *err)
 	snprintf(name, sizeof name, "%s_quant_manifest.json", v->manifest_name);
 	if (!verify_load(v, name, &v->manifest, err))
 		return false;
-	const cJSON *provenance = cJSON_GetObjectItemCaseSensitive(v->manifest.root,
-	                                                           "provenance");
-	const char *numerics = "quern", *scales = "group";
-	if (provenance &&
-	    !(json_text_or(&v->manifest, provenance, "numerics", &numerics, err) &&
-	      json_text_or(&v->manifest, provenance, "weight_scales", &scales, err)))
-		return false;
-	v->shared_scales = strcmp(scales, "group") == 0;
-	if (!kv_format_read(&v->kv_cache, &v->manifest, &v->memory, err))
-		return false;
-	return numerics_from_name(numerics, &v->numerics) ||
-	       json_fail(&v->manifest, provenance, err, "unknown numerics \"%s\"", numerics);
+	return provenance_read(&v->numbers, &v->manifest, err) &&
+	       kv_format_read(&v->kv_cache, &v->manifest, &v->memory, err);
 }
 
 /* A universal folder has the file where ModelOpt's language means the same tensors. */
@@ -84,23 +74,13 @@ static bool find_profile(struct verifier *v, error *err)
 	             "without quantization_config", path));
 }
 
-/* The format that a layer's entry names: provenance says what the catalog means by it. */
+/* The format that a layer's entry names. */
 static bool find_format(const struct verifier *v, const cJSON *layer,
                         const struct format **out, error *err)
 {
-	const json_doc *doc = &v->manifest;
-	const char *name, *element, *granularity;
-	const cJSON *provenance = json_object(doc, doc->root, "provenance", err);
-	const cJSON *formats = provenance ? json_object(doc, provenance, "formats", err) : NULL;
-	const cJSON *format;
-	if (!formats || !json_text(doc, layer, "format", &name, err) ||
-	    !(format = json_object(doc, formats, name, err)) ||
-	    !json_text(doc, format, "element", &element, err) ||
-	    !json_text(doc, format, "granularity", &granularity, err))
-		return false;
-	*out = format_find(element, granularity);
-	return *out || json_fail(doc, format, err, "no format \"%.40s\", \"%.40s\"", element,
-	                         granularity);
+	const char *name;
+	return json_text(&v->manifest, layer, "format", &name, err) &&
+	       (*out = provenance_format(&v->manifest, name, err));
 }
 
 /* A model may have linears that the baseline never looked at: they are as they were. */
@@ -157,7 +137,7 @@ static bool verify_groups(const struct verifier *v, error *err)
 				return fail(err, EXIT_BAD_INPUT,
 				            "%s: %s and %s are fused when served but differ in precision",
 				            v->folder, v->linears[first].name, v->linears[linear].name);
-			if (v->shared_scales && v->wholes[linear] != v->wholes[first])
+			if (v->numbers.shared_scales && v->wholes[linear] != v->wholes[first])
 				return fail(err, EXIT_BAD_INPUT,
 				            "%s: %s: expected the scale %g of its group, found %g",
 				            v->folder, v->linears[linear].name, (double)v->wholes[first],

@@ -110,7 +110,7 @@ static bool check_scales(struct verifier *v, const json_doc *state, const float 
 		                 parts, count);
 	for (int i = 0; i < parts; i++) {
 		char name[NAME_BYTES];
-		float scale, expected = fp8_shipped_cache_scale(v->numerics, amax[i]);
+		float scale, expected = fp8_shipped_cache_scale(v->numbers.numerics, amax[i]);
 		profile_cache_scale_name(v->profile, i / 2, i % 2, name);
 		if (!read_scale(v, name, &scale, err))
 			return false;

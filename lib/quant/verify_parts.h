@@ -6,7 +6,7 @@
 #include "lib/quant/formats/format.h"
 #include "lib/quant/groups.h"
 #include "lib/quant/kv_format.h"
-#include "lib/quant/numerics.h"
+#include "lib/quant/provenance.h"
 #include "lib/quant/verify.h"
 
 enum { VERIFY_CHUNK = 1 << 18 }; /* elements at once */
@@ -23,8 +23,7 @@ struct verifier {
 	const struct format **formats; /* [linear], by the manifest; NULL: as it is */
 	float *wholes;          /* [linear]: the scale of the whole weight, where it has one */
 	bool *seen;             /* [published.count]: tensors that were accounted for */
-	enum numerics numerics; /* of the manifest */
-	bool shared_scales;     /* the same */
+	struct provenance numbers; /* of the manifest */
 	struct kv_format kv_cache; /* the same; name NULL: not quantised */
 	enum profile profile;
 	float *chunk;       /* [VERIFY_CHUNK] */

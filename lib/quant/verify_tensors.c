@@ -106,7 +106,7 @@ static bool fail_far(const struct verifier *v, const struct packed_linear *p, in
 static bool verify_weight(const struct verifier *v, const struct packed_linear *p,
                           const struct tensor *base, int at_once, error *err)
 {
-	float steps = v->numerics == NUMERICS_MODELOPT ? 1.0f : 0.5f;
+	float steps = v->numbers.numerics == NUMERICS_MODELOPT ? 1.0f : 0.5f;
 	int out = p->weight.out, in = p->weight.in;
 	for (int row = 0; row < out; row += at_once) {
 		int rows = out - row < at_once ? out - row : at_once;

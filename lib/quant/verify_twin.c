@@ -51,7 +51,7 @@ static bool find_scales(struct verifier *v, int linear, error *err)
 	}
 	for (int m = 0; m < group->member_count; m++)
 		v->wholes[group->members[m]] = !f->weight_scale ? 1 : f->weight_scale(
-			v->numerics, v->shared_scales ? largest : each[m]);
+			v->numbers.numerics, v->numbers.shared_scales ? largest : each[m]);
 	return true;
 }
 
@@ -71,7 +71,7 @@ static bool compare_rows(const struct verifier *v, int linear, const struct tens
 	size_t start = (size_t)first * (size_t)shape->in;
 	const char *found = (const char *)t->data + start * sizeof room->expected[0];
 	expand_rows(v, base, shape->in, first, rows);
-	if (!ship_and_return(f, v->numerics, v->chunk, rows, shape->in, v->wholes[linear],
+	if (!ship_and_return(f, v->numbers.numerics, v->chunk, rows, shape->in, v->wholes[linear],
 	                     room->values, err))
 		return false;
 	round_twin(room->values, count, room->expected);

@@ -113,21 +113,31 @@ static void write_list(const struct reference *r, const char *folder)
 	json_free(&doc);
 }
 
-static void load_choices(struct reference *r, const json_doc *golden)
+/* [group], to be filled: all as they are. */
+static const struct format **no_formats(struct reference *r)
 {
 	error err;
+	const struct format **formats = arena_alloc(&r->memory, (size_t)r->groups.count,
+	                                            sizeof *formats, &err);
+	assert_non_null(formats);
+	return formats;
+}
+
+static void load_choices(struct reference *r, const json_doc *golden)
+{
 	for (int s = 0; s < SLICES; s++) {
-		bool *keeps = arena_alloc(&r->memory, (size_t)r->groups.count, sizeof *keeps, &err);
+		const struct format **formats = no_formats(r);
 		const cJSON *name, *slice = cJSON_GetObjectItem(golden->root, SLICE_NAMES[s]);
-		assert_non_null(keeps);
 		cJSON_ArrayForEach(name, cJSON_GetObjectItem(slice, "selected")) {
 			const struct group *group = find_group(&r->groups, name->valuestring +
 			                                       strlen("model."));
 			assert_non_null(group);
 			/* In the exports that were measured it stayed as it was. */
-			keeps[group - r->groups.groups] = group->exportable;
+			if (group->exportable)
+				formats[group - r->groups.groups] = format_find("fp8_e4m3", "tensor");
 		}
-		r->choices[s] = (struct variant_choice){ .name = SLICE_NAMES[s], .keeps = keeps };
+		r->choices[s] = (struct variant_choice){ .name = SLICE_NAMES[s],
+			.formats = formats };
 	}
 }
 
@@ -140,8 +150,7 @@ static void free_reference(struct reference *r)
 static struct evaluation job_of(const struct reference *r, enum numerics numerics)
 {
 	struct evaluation job = { .linears = r->linears, .linear_count = r->linear_count,
-		.groups = &r->groups, .input_amax = r->amax, .numerics = numerics,
-		.format = format_find("fp8_e4m3", "tensor"),
+		.groups = &r->groups, .input_amax = r->amax, .numbers.numerics = numerics,
 		.choices = r->choices, .choice_count = SLICES, .tree = r->tree,
 		.tool = "test", .target = "test" };
 	job.data = (struct source_settings){ .model = DEMO_MODEL, .on_bad_sample = "stop",
@@ -332,7 +341,7 @@ static void test_blocks_come_back_from_the_store(void **state)
 	for (int i = 0; i < r.linear_count; i++)
 		r.amax[i] = 30;
 	struct evaluation job = job_of(&r, NUMERICS_QUERN);
-	job.shared_scales = true;
+	job.numbers.shared_scales = true;
 	job.data.captions = "demo/demo_captions.txt";
 	job.data.prompt = "text";
 	job.data.samples = 5;
@@ -371,10 +380,9 @@ static void test_a_cache_in_fp8_does_damage(void **state)
 	error err;
 	(void)state;
 	load_groups(&r);
-	bool *nothing = arena_alloc(&r.memory, (size_t)r.groups.count, sizeof *nothing, &err);
-	assert_non_null(nothing);
-	struct variant_choice choices[] = { { .name = "plain", .keeps = nothing },
-		{ .name = "cache", .keeps = nothing, .fp8_cache = true } };
+	const struct format **nothing = no_formats(&r);
+	struct variant_choice choices[] = { { .name = "plain", .formats = nothing },
+		{ .name = "cache", .formats = nothing, .fp8_cache = true } };
 	struct evaluation job = job_of(&r, NUMERICS_QUERN);
 	job.choices = choices;
 	job.choice_count = 2;
@@ -417,9 +425,8 @@ static void test_nothing_quantised_is_no_damage(void **state)
 	error err;
 	(void)state;
 	load_groups(&r);
-	bool *keeps = arena_alloc(&r.memory, (size_t)r.groups.count, sizeof *keeps, &err);
-	assert_non_null(keeps);
-	const struct variant_choice nothing = { .name = "nothing", .keeps = keeps };
+	const struct variant_choice nothing = { .name = "nothing",
+		.formats = no_formats(&r) };
 	struct evaluation job = job_of(&r, NUMERICS_QUERN);
 	job.choices = &nothing;
 	job.choice_count = 1;
