@@ -2,7 +2,9 @@
 #include "lib/base/parallel.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 struct crew {
 	void *self;
@@ -63,4 +65,13 @@ bool parallel_run(int threads, int count, void *self, parallel_work *work, error
 	if (crew.failed)
 		*err = crew.err;
 	return !crew.failed;
+}
+
+int count_cores(int most)
+{
+	cpu_set_t allowed;
+	long cores = sched_getaffinity(0, sizeof allowed, &allowed) == 0
+	                     ? CPU_COUNT(&allowed)
+	                     : sysconf(_SC_NPROCESSORS_ONLN); /* more than a set holds */
+	return cores < 1 ? 1 : cores > most ? most : (int)cores;
 }

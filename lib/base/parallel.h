@@ -12,4 +12,8 @@ typedef bool parallel_work(void *self, int thread, int index, error *err);
  * index is begun; the error of the lowest one that failed is returned. */
 bool parallel_run(int threads, int count, void *self, parallel_work *work, error *err);
 
+/* The cores this process may use, `most` of them at most: taskset and cluster schedulers
+ * allow it some. */
+int count_cores(int most);
+
 #endif

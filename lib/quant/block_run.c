@@ -7,15 +7,14 @@
 
 #include <math.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "kernels/matmul.h"
 #include "lib/artifact/publish.h"
 #include "lib/artifact/tool.h"
+#include "lib/base/parallel.h"
 #include "lib/base/progress.h"
 #include "lib/model/caches.h"
 #include "lib/quant/timings.h"
@@ -269,16 +268,6 @@ static bool open_model(struct runner *r, error *err)
 	return ok;
 }
 
-/* The cores this process may use: taskset and cluster schedulers allow it some. */
-static int count_cores(void)
-{
-	cpu_set_t allowed;
-	long cores = sched_getaffinity(0, sizeof allowed, &allowed) == 0
-	                     ? CPU_COUNT(&allowed)
-	                     : sysconf(_SC_NPROCESSORS_ONLN); /* more than a set holds */
-	return cores < 1 ? 1 : cores > MAX_THREADS ? MAX_THREADS : (int)cores;
-}
-
 static bool make_measured(struct runner *r, struct stretch *s, error *err)
 {
 	size_t most = (size_t)r->source.settings->block_samples;
@@ -303,7 +292,7 @@ static void free_measured(struct runner *r, struct stretch *s)
 static bool make_workers(struct runner *r, error *err)
 {
 	int64_t most = r->source.settings->block_samples;
-	int count = count_cores();
+	int count = count_cores(MAX_THREADS);
 	if (count > most)
 		count = (int)most;
 	r->workers = calloc((size_t)count, sizeof *r->workers);
