@@ -117,7 +117,33 @@ bool format_check(struct format_arguments *a, error *err)
 	if (!a->format)
 		return fail(err, EXIT_USAGE, "--element, --granularity: no format \"%s\", \"%s\"",
 		            a->element, a->granularity);
+	if (!format_computes(a->format, a->numerics))
+		return fail(err, EXIT_USAGE, "--numerics: %s %s is known under quern only",
+		            a->element, a->granularity);
 	return true;
+}
+
+void format_free(struct format_arguments *a)
+{
+	options_free(&a->include);
+	options_free(&a->exclude);
+	folds_free(&a->folds);
+}
+
+struct option fold_option(struct format_arguments *a)
+{
+	return (struct option){ "fold", OPTION_TEXT, &a->fold_path, "FILE",
+		"the channel scales that fold found, for a format that has such", false };
+}
+
+bool format_folds(struct format_arguments *a, const struct linear_shape *linears,
+                  int count, error *err)
+{
+	if (!a->format->channel_scales != !a->fold_path)
+		return fail(err, EXIT_USAGE, "--fold: expected %s for %s %s",
+		            a->fold_path ? "none" : "a file", a->element, a->granularity);
+	return !a->fold_path ||
+	       folds_read(&a->folds, a->fold_path, a->format, linears, count, err);
 }
 
 bool format_groups(const struct format_arguments *a, const struct linear_shape *linears,
@@ -130,7 +156,7 @@ bool format_groups(const struct format_arguments *a, const struct linear_shape *
 	                     err);
 }
 
-enum { EVALUATION_OPTIONS = DATA_OPTIONS + 8 };
+enum { EVALUATION_OPTIONS = DATA_OPTIONS + 9 };
 
 static void evaluation_options(struct evaluation_arguments *a, struct option *options)
 {
@@ -149,6 +175,8 @@ static void evaluation_options(struct evaluation_arguments *a, struct option *op
 		{ "data-name", OPTION_TEXT, &a->facts.data, "NAME", "for the result", true },
 		{ "data-stand-in", OPTION_FLAG, &a->facts.stand_in, NULL,
 		  "the data stand in for COCO", false },
+		{ "fold", OPTION_LIST, &a->folds, "FILE",
+		  "the channel scales that fold found; once a format that has such", false },
 	};
 	memcpy(options + DATA_OPTIONS, own, sizeof own);
 }
@@ -162,7 +190,7 @@ static bool evaluation_begin(struct evaluation_arguments *a, struct material *m,
 	if (strcmp(a->data.part, "0/1") != 0)
 		return fail(err, EXIT_USAGE, "--part: damage is measured in one piece");
 	if (!tool_sources(&job->sources, err) ||
-	    !material_load(m, a->data.source.model, a->amax, a->manifest, err))
+	    !material_load(m, a->data.source.model, a->amax, a->manifest, &a->folds, err))
 		return false;
 	material_lend(m, job);
 	return choose_format_device(m->formats, m->format_count, &a->data.device, &job->device,
@@ -199,5 +227,6 @@ int run_evaluation(const struct evaluation_tool *tool, int argc, char **argv)
 	bool ok = parsed == PARSE_HELP ||
 	          (parsed == PARSE_OK && evaluate(tool, &a, &operands, &err));
 	options_free(&operands);
+	options_free(&a.folds);
 	return ok ? EXIT_OK : error_report(tool->name, &err);
 }

@@ -3,6 +3,7 @@
 #define QUERN_TOOLS_ARGUMENTS_H
 
 #include "lib/base/options.h"
+#include "lib/quant/fold_file.h"
 #include "lib/quant/formats/format.h"
 #include "lib/quant/damage_file.h"
 #include "lib/quant/groups.h"
@@ -37,6 +38,8 @@ struct format_arguments {
 	bool scale_per_member;
 	bool skip_bad_shapes;
 	struct option_list include, exclude;
+	const char *fold_path; /* of fold_option */
+	struct folds folds;    /* read by format_folds */
 };
 
 /* --tree of the cheap tools: where a step is logged, NULL for nowhere. */
@@ -44,6 +47,13 @@ struct option tree_option(const char **tree);
 
 void format_options(struct format_arguments *a, struct option *options);
 bool format_check(struct format_arguments *a, error *err);
+void format_free(struct format_arguments *a);
+
+/* --fold: what tools/fold.c wrote, for tools that quantise. Given and read exactly for
+ * formats that have channel scales. */
+struct option fold_option(struct format_arguments *a);
+bool format_folds(struct format_arguments *a, const struct linear_shape *linears,
+                  int count, error *err);
 
 /* choose_device for these formats: a GPU knows some; with any other everything is computed
  * on the CPU, unless the GPU was asked for by name. */
@@ -63,6 +73,7 @@ struct evaluation_arguments {
 	struct data_arguments data;
 	struct damage_facts facts;
 	const char *amax, *manifest;
+	struct option_list folds; /* paths */
 };
 
 /* A program that measures choices of groups and prints what it found. `measure` gets a

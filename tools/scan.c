@@ -162,7 +162,9 @@ static bool stamp_pieces(struct scanner *s, text *stamp, const struct line *l, e
 		text_puts(stamp, "unreadable\n");
 		return err->code == EXIT_BAD_INPUT;
 	}
-	bool ok = check_piece(s, stamp, &set.rest, err);
+	bool ok = check_piece(s, stamp, &set.rest, err) &&
+	          (!set.norms.bytes || (check_piece(s, stamp, &set.norms, err) &&
+	                                check_piece(s, stamp, &set.folded, err)));
 	for (int i = 0; ok && i < set.count; i++)
 		ok = check_piece(s, stamp, &set.pairs[i].plain, err) &&
 		     (!set.pairs[i].quantised.bytes ||

@@ -44,12 +44,14 @@ static bool add_key(void *self, struct key *key, error *err)
 	         s->format.format->granularity);
 	key_add(key, "numerics", numerics_name(s->format.numerics));
 	key_add(key, "scales", s->format.scale_per_member ? "member" : "group");
-	for (int g = 0; g < s->groups.count; g++)
+	for (int g = 0; g < s->groups.count; g++) {
 		for (int m = 0; m < s->groups.groups[g].member_count; m++) {
 			int linear = s->groups.groups[g].members[m];
 			key_addf(key, "amax", "%s %.9g", s->linears[linear].name,
 			         (double)s->amax.amax[linear]);
 		}
+		fold_key(key, &s->format.folds, s->format.format, s->groups.groups[g].name);
+	}
 	return true;
 }
 
@@ -57,7 +59,8 @@ static bool prepare(void *self, const struct model *model, error *err)
 {
 	struct scoring *s = self;
 	return quantise_model(&s->quantised, model, &s->groups, NULL, s->format.format,
-	                      s->format.numerics, !s->format.scale_per_member, s->amax.amax, RESIDENT_BYTES, err);
+	                      s->format.numerics, !s->format.scale_per_member, s->amax.amax,
+	                      &s->format.folds, RESIDENT_BYTES, err);
 }
 
 static bool measures(void *self, const struct model *model, int linear)
@@ -137,6 +140,7 @@ static bool load_scoring(struct scoring *s, const char *model, const char *amax,
 	    !list_linears(&config, &s->memory, &s->linears, &s->linear_count, err) ||
 	    !format_groups(&s->format, s->linears, s->linear_count, &s->memory, &s->groups,
 	                   err) ||
+	    !format_folds(&s->format, s->linears, s->linear_count, err) ||
 	    !amax_read(&s->amax, amax, s->linears, s->linear_count, err))
 		return false;
 	s->scored = arena_alloc(&s->memory, (size_t)s->linear_count, sizeof *s->scored, err);
@@ -161,8 +165,7 @@ static void free_scoring(struct scoring *s)
 	quantised_free(&s->quantised);
 	amax_free(&s->amax);
 	arena_free(&s->memory);
-	options_free(&s->format.include);
-	options_free(&s->format.exclude);
+	format_free(&s->format);
 }
 
 static bool score(struct scoring *s, const struct data_arguments *a, const char *method,
@@ -204,7 +207,7 @@ int main(int argc, char **argv)
 	struct data_arguments a = { 0 };
 	struct scoring s = { 0 };
 	const char *amax = NULL, *method = "gradient";
-	struct option options[DATA_OPTIONS + FORMAT_OPTIONS + 4] = { 0 };
+	struct option options[DATA_OPTIONS + FORMAT_OPTIONS + 5] = { 0 };
 	const struct command command = {
 		.tool = "score",
 		.purpose = "Measures how much the model minds each group being quantised.",
@@ -224,6 +227,7 @@ int main(int argc, char **argv)
 		"wide-codes", OPTION_FLAG, &s.wide_codes, NULL,
 		"a GPU multiplies codes as 16-bit numbers, also where it could in FP8", false
 	};
+	options[DATA_OPTIONS + FORMAT_OPTIONS + 3] = fold_option(&s.format);
 	enum parse_outcome parsed = parse_options(&command, argc, argv, NULL, &err);
 	if (parsed == PARSE_HELP)
 		return EXIT_OK;

@@ -130,6 +130,37 @@ static void add_scores(text *out, const struct planned_baseline *p, int parts)
 	}
 }
 
+/* "fold.NAME" */
+static void name_fold_of(char name[PATH_BYTES], const struct catalog_format *f)
+{
+	snprintf(name, PATH_BYTES, "fold.%s", f->name);
+}
+
+static void add_scales(text *out, const struct planned_baseline *p,
+                       const struct catalog_format *f)
+{
+	const struct catalog_baseline *b = p->catalog;
+	char name[PATH_BYTES];
+	name_fold_of(name, f);
+	add_artifact(out, "work", b->model->name, b->name, name);
+	add_tools(out, "fold", NULL);
+	add_samples(out, b, p->calib_samples);
+	add_numerics(out, b);
+	add_format(out, f);
+	add_output(out, b, name, ".json");
+}
+
+/* What fold found of a format, where it has channel scales. */
+static void add_from_fold(text *out, const struct catalog_baseline *b,
+                          const struct catalog_format *f)
+{
+	char name[PATH_BYTES];
+	if (!f->format->channel_scales)
+		return;
+	name_fold_of(name, f);
+	add_from(out, b->model->name, b->name, name);
+}
+
 static void add_ranking(text *out, const struct planned_baseline *p, int parts)
 {
 	const struct catalog_baseline *b = p->catalog;
@@ -142,6 +173,8 @@ static void add_ranking(text *out, const struct planned_baseline *p, int parts)
 	add_parameter(out, "model_stand_in", b->model->stand_in ? "yes" : "no");
 	add_parameter(out, "data_stand_in", b->calibration->stand_in ? "yes" : "no");
 	add_from(out, model, b->name, "amax");
+	for (int f = 0; !b->import && f < b->format_count; f++)
+		add_from_fold(out, b, b->formats[f]);
 	add_output(out, b, b->file_name, "_quant_manifest.json");
 	add_output(out, b, b->file_name, "_autoquant_state.json");
 	add_output(out, b, "", "per-layer-sensitivity.md");
@@ -172,6 +205,7 @@ static void add_pieces(text *out, const struct catalog_baseline *b, int format)
 	if (!b->formats[format]->format->form.bilingual)
 		add_parameter(out, "profile", p == PROFILE_MODELOPT ? "modelopt" : "universal");
 	add_stamp(out, b->model->name, "weights");
+	add_from_fold(out, b, b->formats[format]);
 	text_printf(out, "output\t%s\n", path + strlen("./"));
 }
 
@@ -183,6 +217,9 @@ static void add_baseline(text *out, const struct planned_baseline *p, int64_t wo
 	add_samples(out, b, p->calib_samples);
 	add_output(out, b, "", "amax.json");
 	add_parts(out, b, "calibrate", count_parts(p->calib_samples, b->calibration, workers));
+	for (int f = 0; f < b->format_count; f++)
+		if (b->formats[f]->format->channel_scales)
+			add_scales(out, p, b->formats[f]);
 	add_ranking(out, p, count_parts(p->score_samples, b->calibration, workers));
 	for (int f = 0; f < b->format_count; f++)
 		add_pieces(out, b, f);

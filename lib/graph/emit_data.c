@@ -1,5 +1,5 @@
 /* The edges of section "data" of build.ninja: per baseline calibrate, merge, score,
- * rank and quantize; and the scan list that moves their stamps. Those of schemes are in
+ * rank and quantize, and fold of formats with channel scales; and the scan list that moves their stamps. Those of schemes are in
  * emit_schemes.c. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -66,8 +66,34 @@ static void add_numerics(text *out, const struct catalog_baseline *b)
 		text_puts(out, " --scale-per-member");
 }
 
-void add_format_arguments(text *out, const struct catalog_baseline *b,
-                          const struct catalog_format *f)
+/* What fold found of one of a baseline's formats. */
+static void name_fold(char path[PATH_BYTES], const struct catalog_baseline *b,
+                      const struct catalog_format *f, const char *tree)
+{
+	char folder[PATH_BYTES];
+	baseline_folder(folder, b, tree);
+	snprintf(path, PATH_BYTES, "%.3000s/fold.%.900s.json", folder, f->name);
+}
+
+void add_fold(text *out, const struct catalog_baseline *b, const struct catalog_format *f,
+              const char *before, const char *tree)
+{
+	char path[PATH_BYTES];
+	if (!f->format->channel_scales)
+		return;
+	name_fold(path, b, f, tree);
+	text_printf(out, " %s%s", before, path);
+}
+
+void add_folds(text *out, const struct catalog_baseline *b, const char *before,
+               const char *tree)
+{
+	for (int f = 0; f < b->format_count; f++)
+		add_fold(out, b, b->formats[f], before, tree);
+}
+
+static void add_format_options(text *out, const struct catalog_baseline *b,
+                               const struct catalog_format *f)
 {
 	text_puts(out, "  format =");
 	add_option(out, "format-name", f->name);
@@ -78,6 +104,13 @@ void add_format_arguments(text *out, const struct catalog_baseline *b,
 	add_numerics(out, b);
 	add_glob_options(out, "include", &f->include);
 	add_glob_options(out, "exclude", &f->exclude);
+}
+
+void add_format_arguments(text *out, const struct catalog_baseline *b,
+                          const struct catalog_format *f, const char *tree)
+{
+	add_format_options(out, b, f);
+	add_fold(out, b, f, "--fold ", tree);
 	text_puts(out, "\n");
 }
 
@@ -155,6 +188,27 @@ static void emit_calibrate(struct emitted *e, text *out, const char *folder,
 	e->edges++;
 }
 
+/* Channel scales of the formats that have such. */
+static void emit_folds(struct emitted *e, text *out, const struct planned_baseline *p,
+                       const struct stamp_names *stamps, const char *tree)
+{
+	const struct catalog_baseline *b = p->catalog;
+	for (int f = 0; f < b->format_count; f++) {
+		char path[PATH_BYTES];
+		if (!b->formats[f]->format->channel_scales)
+			continue;
+		name_fold(path, b, b->formats[f], tree);
+		text_printf(out, "build %s: fold | %s %s %s" TOOL("fold") RUNS("fold")
+		            " gpu_half\n  baseline = %s\n  samples = %lld\n", path,
+		            stamps->weights, stamps->texts, stamps->data, b->name,
+		            (long long)p->calib_samples);
+		add_data_arguments(out, b);
+		add_format_options(out, b, b->formats[f]);
+		text_puts(out, "\n");
+		e->edges++;
+	}
+}
+
 static void add_score_parts(text *out, const char *folder,
                             const struct catalog_baseline *b, int parts)
 {
@@ -165,17 +219,19 @@ static void add_score_parts(text *out, const char *folder,
 
 static void emit_score(struct emitted *e, text *out, const char *folder,
                        const struct planned_baseline *p, const struct catalog_format *f,
-                       const struct stamp_names *stamps, int parts)
+                       const struct stamp_names *stamps, int parts, const char *tree)
 {
 	const struct catalog_baseline *b = p->catalog;
 	for (int i = 0; i < parts; i++, e->edges++) {
-		text_printf(out, "build %s/score.%s.%d.json: score | %s/amax.json %s %s %s"
-		            TOOL("score") RUNS("score") " gpu_half\n  part = %d/%d\n  baseline = %s\n"
-		            "  samples = %lld\n  amax = %s/amax.json\n  method = %s\n", folder,
-		            f->name, i, folder, stamps->weights, stamps->texts, stamps->data, i,
-		            parts, b->name, (long long)p->score_samples, folder, b->method);
+		text_printf(out, "build %s/score.%s.%d.json: score | %s/amax.json %s %s %s", folder,
+		            f->name, i, folder, stamps->weights, stamps->texts, stamps->data);
+		add_fold(out, b, f, "", tree);
+		text_printf(out, TOOL("score") RUNS("score") " gpu_half\n  part = %d/%d\n"
+		            "  baseline = %s\n  samples = %lld\n  amax = %s/amax.json\n"
+		            "  method = %s\n", i, parts, b->name, (long long)p->score_samples,
+		            folder, b->method);
 		add_data_arguments(out, b);
-		add_format_arguments(out, b, f);
+		add_format_arguments(out, b, f, tree);
 	}
 }
 
@@ -266,11 +322,12 @@ static void emit_quantize(struct emitted *e, text *out, const struct catalog_bas
 	snprintf(stamp, sizeof stamp, "%.2000s/stamps/pieces/%.900s.%.900s", tree, b->name,
 	         name);
 	add_scan(e, "pieces", stamp, pieces, "");
-	text_printf(out, "build %s: quantize | %s %s" TOOL("quantize") RUNS("quantize")
-	            "\n  model = ", pieces, stamps->weights, stamp);
+	text_printf(out, "build %s: quantize | %s %s", pieces, stamps->weights, stamp);
+	add_fold(out, b, b->formats[format], "", tree);
+	text_puts(out, TOOL("quantize") RUNS("quantize") "\n  model = ");
 	add_word(out, b->model->path);
 	text_puts(out, "\n");
-	add_format_arguments(out, b, b->formats[format]);
+	add_format_arguments(out, b, b->formats[format], tree);
 	text_printf(out, "  profile = %s\n", profile_name(p));
 	e->edges++;
 }
@@ -446,8 +503,10 @@ bool emit_data(struct emitted *e, text *edges, const struct plan *plan,
 		baseline_folder(folder, p->catalog, settings->out);
 		scan_baseline(e, &names, p->catalog);
 		emit_calibrate(e, edges, folder, p, &names, calibrate);
+		emit_folds(e, edges, p, &names, settings->out);
 		for (int f = 0; !p->catalog->import && f < p->catalog->format_count; f++)
-			emit_score(e, edges, folder, p, p->catalog->formats[f], &names, score);
+			emit_score(e, edges, folder, p, p->catalog->formats[f], &names, score,
+			           settings->out);
 		emit_rank(e, edges, folder, p->catalog, &names, score, settings->out);
 		emit_pareto(e, edges, folder, p->catalog);
 		emit_quantizes(e, edges, p->catalog, &names, settings->out);

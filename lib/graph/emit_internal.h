@@ -41,7 +41,14 @@ void emit_cards(struct emitted *e, text *out, const struct plan *plan, const cha
 void add_word(text *out, const char *word);
 void add_option(text *out, const char *name, const char *value); /* " --name word" */
 void add_format_arguments(text *out, const struct catalog_baseline *b,
-                          const struct catalog_format *f);
+                          const struct catalog_format *f, const char *tree);
+
+/* " BEFORE PATH" of what fold found for a format, and for all of a baseline, where they
+ * have channel scales: inputs of an edge, or with "--fold " before them its options. */
+void add_fold(text *out, const struct catalog_baseline *b, const struct catalog_format *f,
+              const char *before, const char *tree);
+void add_folds(text *out, const struct catalog_baseline *b, const char *before,
+               const char *tree);
 
 void add_glob_options(text *out, const char *option, const struct globs *globs);
 

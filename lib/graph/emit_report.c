@@ -28,7 +28,8 @@ static void scan_evaluation(struct emitted *e, const struct evaluation_set *k,
 }
 
 static void add_set_arguments(text *out, const struct catalog_baseline *b,
-                              const struct evaluation_set *k, int64_t samples)
+                              const struct evaluation_set *k, int64_t samples,
+                              const char *tree)
 {
 	text_puts(out, "  data =");
 	add_option(out, "model", b->model->path);
@@ -40,6 +41,7 @@ static void add_set_arguments(text *out, const struct catalog_baseline *b,
 	add_option(out, "baseline-name", b->name);
 	add_option(out, "set-name", k->name);
 	add_option(out, "data-name", k->data);
+	add_folds(out, b, "--fold ", tree);
 	text_printf(out, "%s --first %lld --samples %lld --block-samples %lld --max-tokens %lld "
 	            "--max-pixels %lld\n", k->stand_in ? " --data-stand-in" : "",
 	            (long long)k->first, (long long)samples, (long long)k->block_samples,
@@ -68,6 +70,7 @@ static void emit_evaluate(struct emitted *e, text *out, const struct plan *plan,
 	scan_evaluation(e, k, stamp);
 	text_printf(out, "build %s: evaluate |", damage);
 	add_slices(out, plan->catalog, b, tree);
+	add_folds(out, b, "", tree);
 	text_printf(out, " %s/amax.json %s/%s_quant_manifest.json %s %s %s" TOOL("evaluate")
 	            RUNS("evaluate") "\n  baseline = %s\n  set = %s\n  amax = %s/amax.json\n"
 	            "  ranked = %s/%s_quant_manifest.json\n  slices =", folder, folder,
@@ -75,7 +78,7 @@ static void emit_evaluate(struct emitted *e, text *out, const struct plan *plan,
 	            folder, b->file_name);
 	add_slices(out, plan->catalog, b, tree);
 	text_puts(out, "\n");
-	add_set_arguments(out, b, k, plan->evaluation_samples[set]);
+	add_set_arguments(out, b, k, plan->evaluation_samples[set], tree);
 	e->edges++;
 }
 
@@ -109,12 +112,13 @@ static void emit_quality(struct emitted *e, text *out, const struct plan *plan,
 	name_quality(path, b, tree);
 	baseline_folder(folder, b, tree);
 	text_printf(out, "build %s: quality | %s/amax.json %s/%s_quant_manifest.json %s %s "
-	            "%s/stamps/evaluate.%s.data" TOOL("quality") RUNS("quality")
-	            "\n  baseline = %s\n  amax = %s/amax.json\n"
-	            "  ranked = %s/%s_quant_manifest.json\n", path, folder, folder, b->file_name,
-	            stamps.weights, stamps.texts, tree, k->name, b->name, folder, folder,
-	            b->file_name);
-	add_set_arguments(out, b, k, plan->evaluation_samples[set]);
+	            "%s/stamps/evaluate.%s.data", path, folder, folder, b->file_name,
+	            stamps.weights, stamps.texts, tree, k->name);
+	add_folds(out, b, "", tree);
+	text_printf(out, TOOL("quality") RUNS("quality") "\n  baseline = %s\n"
+	            "  amax = %s/amax.json\n  ranked = %s/%s_quant_manifest.json\n", b->name,
+	            folder, folder, b->file_name);
+	add_set_arguments(out, b, k, plan->evaluation_samples[set], tree);
 	e->edges++;
 }
 

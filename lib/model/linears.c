@@ -4,6 +4,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 enum { PER_VISION_BLOCK = 5, PER_TEXT_LAYER = 7, ELSEWHERE = 4 };
 
@@ -83,4 +84,30 @@ bool list_linears(const struct model_config *config, arena *memory,
 	*out = list.shapes;
 	*count = list.count;
 	return true;
+}
+
+bool norm_of_linear(const char *linear, char norm[NAME_BYTES])
+{
+	static const struct {
+		const char *linear, *norm; /* ends of names */
+	} fed[] = {
+		{ ".attn.qkv", ".norm1" },
+		{ ".self_attn.q_proj", ".input_layernorm" },
+		{ ".self_attn.k_proj", ".input_layernorm" },
+		{ ".self_attn.v_proj", ".input_layernorm" },
+		{ ".mlp.gate_proj", NULL },
+		{ ".mlp.up_proj", NULL },
+	};
+	bool vision = strncmp(linear, "visual.", strlen("visual.")) == 0;
+	size_t length = strlen(linear);
+	for (size_t i = 0; i < sizeof fed / sizeof fed[0]; i++) {
+		size_t tail = strlen(fed[i].linear);
+		const char *end = fed[i].norm ? fed[i].norm
+		                : vision ? ".norm2" : ".post_attention_layernorm";
+		if (length <= tail || strcmp(linear + length - tail, fed[i].linear) != 0)
+			continue;
+		snprintf(norm, NAME_BYTES, "%.*s%s", (int)(length - tail), linear, end);
+		return true;
+	}
+	return false;
 }

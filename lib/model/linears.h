@@ -23,4 +23,9 @@ struct linear_shape {
 bool list_linears(const struct model_config *config, arena *memory,
                   struct linear_shape **out, int *count, error *err);
 
+/* The norm (quern's name, without ".weight") whose output is the input of this linear and
+ * of those that share its input, and of nothing else; false when there is none. The
+ * merger's has fewer channels than the linear behind it, and the head stays as it is. */
+bool norm_of_linear(const char *linear, char norm[NAME_BYTES]);
+
 #endif

@@ -231,7 +231,7 @@ static bool write_card(struct builder *b, const struct digest *list, error *err)
 	const struct card_facts facts = { .scheme = b->a->scheme, .elements = elements,
 		.bilingual = profile_has_hf_quant_config(PROFILE_UNIVERSAL, b->decisions,
 		                                         b->linear_count),
-		.file_name = b->a->file_name, .profile = b->a->profile, .baseline = &b->baseline,
+		.folded = b->folded, .file_name = b->a->file_name, .profile = b->a->profile, .baseline = &b->baseline,
 		.coverage = &b->coverage, .model = b->a->model, .list = list };
 	bool ok = print_model_card(&facts, &card, err) &&
 	          draft_write(&b->draft, CARD_FILE, card.data, card.length, err);

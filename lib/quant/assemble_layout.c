@@ -45,17 +45,19 @@ bool link_object_as(struct builder *b, const char *name, const struct output *ob
 
 /* ---- linked ---- */
 
-static bool write_scales(struct builder *b, error *err)
+/* Small tensors that differ from scheme to scheme. */
+static bool write_small(struct builder *b, const char *name, const struct tensor *tensors,
+                        size_t count, error *err)
 {
-	static const char name[] = "scales.safetensors";
 	text file = { 0 };
-	if (b->scale_count == 0)
+	if (count == 0)
 		return true;
-	bool ok = safetensors_header(b->scales, b->scale_count, &file, err);
-	text_add(&file, b->scale_bytes.data, b->scale_bytes.length);
+	bool ok = safetensors_header(tensors, count, &file, err);
+	for (size_t i = 0; i < count; i++)
+		text_add(&file, tensors[i].data, tensors[i].bytes);
 	ok = ok && text_ok(&file, err) && add_text(b, name, &file, err);
 	text_free(&file);
-	index_tensors(b, b->scales, b->scale_count, name);
+	index_tensors(b, tensors, count, name);
 	return ok;
 }
 
@@ -67,12 +69,13 @@ static bool link_weights(struct builder *b, error *err)
 		if (!link_object_as(b, piece->name, &piece->object, err))
 			return false;
 	}
-	return write_scales(b, err);
+	return write_small(b, "norms.safetensors", b->norms, b->norm_count, err) &&
+	       write_small(b, "scales.safetensors", b->scales, b->scale_count, err);
 }
 
 /* ---- packed ---- */
 
-/* All tensors in the order of the pieces, scales last. */
+/* All tensors in the order of the pieces, then norms and scales. */
 struct tensor_run {
 	struct tensor *tensors;
 	size_t count;
@@ -80,7 +83,7 @@ struct tensor_run {
 
 static bool gather_tensors(struct builder *b, struct tensor_run *all, error *err)
 {
-	size_t most = b->scale_count;
+	size_t most = b->norm_count + b->scale_count;
 	for (int i = 0; i < b->piece_count; i++)
 		most += b->pieces[i].file.count;
 	all->count = 0;
@@ -92,6 +95,8 @@ static bool gather_tensors(struct builder *b, struct tensor_run *all, error *err
 		for (size_t k = 0; k < file->count; k++)
 			all->tensors[all->count++] = file->tensors[k];
 	}
+	for (size_t i = 0; i < b->norm_count; i++)
+		all->tensors[all->count++] = b->norms[i];
 	for (size_t i = 0; i < b->scale_count; i++)
 		all->tensors[all->count++] = b->scales[i];
 	return true;

@@ -37,6 +37,11 @@ struct builder {
 	uint64_t written;
 	struct piece *pieces; /* [sets[0].count + 1] */
 	int piece_count;
+	struct safetensors *norm_files; /* [norm_file_count] open */
+	int norm_file_count;
+	struct tensor *norms; /* those before groups, where some format has channel scales */
+	size_t norm_count;
+	bool folded; /* some of them */
 	struct tensor *scales; /* at most two a linear and two a layer; data in scale_bytes */
 	size_t scale_count;
 	text scale_bytes;
@@ -55,13 +60,14 @@ bool add_text(struct builder *b, const char *name, const text *content, error *e
 
 /* ---- assemble_weights.c ---- */
 
-/* Chooses a piece for every group, opens them all, and lists the scales. */
+/* Chooses a piece for every group, opens them all, and lists norms that have no piece, and
+ * scales. */
 bool choose_weights(struct builder *b, error *err);
 void close_pieces(struct builder *b);
 
 /* ---- assemble_layout.c ---- */
 
-/* Puts pieces and scales into the draft, and their tensors into the index. */
+/* Puts pieces, norms and scales into the draft, and their tensors into the index. */
 bool lay_out_weights(struct builder *b, error *err);
 
 #endif

@@ -201,8 +201,78 @@ static bool choose_piece(struct builder *b, int number, error *err)
 	return open_kept(b, set, &set->pairs[number], err);
 }
 
+/* ---- norms before groups ---- */
+
+static const struct safetensors *open_norms(struct builder *b, const struct output *object,
+                                            error *err)
+{
+	struct safetensors *file = &b->norm_files[b->norm_file_count];
+	char path[PATH_BYTES];
+	if (!store_object_path(&b->store, &object->digest, path, err) ||
+	    !safetensors_open(file, path, err))
+		return NULL;
+	b->norm_file_count++;
+	return file;
+}
+
+/* The norms before groups that a format keeps, as the format folded them. */
+static bool fold_norms(struct builder *b, const struct variant_set *set, error *err)
+{
+	const struct safetensors *file = open_norms(b, &set->folded, err);
+	if (!file)
+		return false;
+	const struct tensor_source folded = tensors_of_file(file);
+	for (int i = 0; i < set->count; i++) {
+		char norm[NAME_BYTES], hub[NAME_BYTES];
+		const char *format = kept_format(b, set->pairs[i].group);
+		if (!format || set_of_format(b, format) != set ||
+		    !norm_of_linear(set->pairs[i].members[0], norm))
+			continue;
+		name_to_hub(norm, hub);
+		const char *name = arena_printf(&b->memory, err, "%s.weight", hub);
+		const struct tensor *t = name ? folded.find(folded.self, name) : NULL;
+		if (!t)
+			return name && fail(err, EXIT_BAD_INPUT, "%s: expected tensor %s, found none",
+			                    file->path, name);
+		b->folded = true;
+		for (size_t k = 0; k < b->norm_count; k++)
+			if (strcmp(b->norms[k].name, name) == 0)
+				b->norms[k] = *t;
+	}
+	return true;
+}
+
+/* Of formats with channel scales, all leave the same norms out of their rest. *rest: of
+ * the tensors of no group. */
+static bool choose_norms(struct builder *b, const struct output **rest, error *err)
+{
+	const struct safetensors *plain = NULL;
+	*rest = &b->sets[0].rest;
+	b->norm_files = arena_alloc(&b->memory, (size_t)b->set_count + 1, sizeof *b->norm_files,
+	                            err);
+	if (!b->norm_files)
+		return false;
+	for (int i = 0; i < b->set_count; i++) {
+		const struct variant_set *set = &b->sets[i];
+		if (!set->norms.bytes)
+			continue;
+		if (!plain) {
+			*rest = &set->rest;
+			if (!(plain = open_norms(b, &set->norms, err)) ||
+			    !(b->norms = arena_alloc(&b->memory, plain->count, sizeof *b->norms, err)))
+				return false;
+			memcpy(b->norms, plain->tensors, plain->count * sizeof *b->norms);
+			b->norm_count = plain->count;
+		}
+		if (!fold_norms(b, set, err))
+			return false;
+	}
+	return true;
+}
+
 bool choose_weights(struct builder *b, error *err)
 {
+	const struct output *rest;
 	size_t count = (size_t)b->linear_count;
 	b->decisions = arena_alloc(&b->memory, count, sizeof *b->decisions, err);
 	b->scales = arena_alloc(&b->memory, 2 * count + (size_t)count_caches(&b->config),
@@ -217,7 +287,7 @@ bool choose_weights(struct builder *b, error *err)
 	for (int i = 0; i < b->sets[0].count; i++)
 		if (!choose_piece(b, i, err))
 			return false;
-	return open_piece(b, "rest.safetensors", &b->sets[0].rest, err) &&
+	return choose_norms(b, &rest, err) && open_piece(b, "rest.safetensors", rest, err) &&
 	       add_cache_scales(b, err) && place_scales(b, err);
 }
 
@@ -225,4 +295,6 @@ void close_pieces(struct builder *b)
 {
 	for (int i = 0; i < b->piece_count; i++)
 		safetensors_close(&b->pieces[i].file);
+	for (int i = 0; i < b->norm_file_count; i++)
+		safetensors_close(&b->norm_files[i]);
 }

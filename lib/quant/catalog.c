@@ -274,6 +274,20 @@ static bool read_candidates(struct catalog *c, const cJSON *e, struct catalog_ba
 	return true;
 }
 
+static bool check_numerics(struct catalog *c, const cJSON *e,
+                           const struct catalog_baseline *b, error *err)
+{
+	enum numerics n = NUMERICS_QUERN;
+	numerics_from_name(b->numerics, &n);
+	for (int i = 0; i < b->format_count; i++)
+		if (!format_computes(b->formats[i]->format, n))
+			return json_fail(&c->doc, place_of(e, "numerics"), err,
+			                 "expected \"quern\" beside format %s: its channel scales are "
+			                 "folded into norms, and ModelOpt scores them unfolded",
+			                 b->formats[i]->name);
+	return true;
+}
+
 static bool read_baseline(struct catalog *c, const cJSON *e, struct catalog_baseline *b,
                           error *err)
 {
@@ -309,7 +323,7 @@ static bool read_baseline(struct catalog *c, const cJSON *e, struct catalog_base
 	       (!b->import || b->format_count == 1 ||
 	        json_fail(&c->doc, e, err, "expected one format beside \"import\""));
 	b->score_samples = b->score_samples < most ? b->score_samples : most;
-	return ok;
+	return ok && check_numerics(c, e, b, err);
 }
 
 static bool read_baselines(struct catalog *c, error *err)

@@ -31,6 +31,8 @@ static bool choice_key(struct evaluator *e, int64_t block, int choice,
 			         format->element, format->granularity,
 			         (double)job->input_amax[linear]);
 		}
+		if (format)
+			fold_key(key, job->folds, format, job->groups->groups[g].name);
 	}
 	for (int i = 0; job->choices[choice].fp8_cache && i < count_caches(&e->source.config);
 	     i++)

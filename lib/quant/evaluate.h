@@ -13,6 +13,7 @@
 #include "lib/base/arena.h"
 #include "lib/base/error.h"
 #include "lib/quant/block_gpu.h"
+#include "lib/quant/fold_file.h"
 #include "lib/quant/formats/format.h"
 #include "lib/quant/groups.h"
 #include "lib/quant/provenance.h"
@@ -34,6 +35,7 @@ struct evaluation {
 	const float *input_amax; /* [linear] */
 	const float *cache_amax; /* [part]; needed where a choice has an FP8 cache */
 	struct provenance numbers;
+	const struct folds *folds; /* of formats with channel scales; NULL: there are none */
 	const struct variant_choice *choices;
 	int choice_count;
 	struct device_choice device;

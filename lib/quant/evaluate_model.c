@@ -119,7 +119,8 @@ static bool quantise_formats(struct evaluator *e, bool *keeps, error *err)
 		mark_groups(job, e->formats[i], keeps);
 		if (!quantise_model(&e->quantised[i], &e->model, job->groups, keeps, e->formats[i],
 		                    job->numbers.numerics, job->numbers.shared_scales,
-		                    job->input_amax, RESIDENT_BYTES / (size_t)e->format_count, err))
+		                    job->input_amax, job->folds,
+		                    RESIDENT_BYTES / (size_t)e->format_count, err))
 			return false;
 	}
 	for (int i = 0; i < job->choice_count; i++)

@@ -62,15 +62,36 @@ static bool list_formats(struct material *m, error *err)
 	return m->formats != NULL;
 }
 
+static bool has_folds(const struct material *m, const struct format *format)
+{
+	for (int i = 0; i < m->folds.count; i++)
+		if (m->folds.folds[i].format == format)
+			return true;
+	return false;
+}
+
+/* What was scored with channel scales is measured with them. */
+static bool read_folds(struct material *m, const struct option_list *paths, error *err)
+{
+	for (int i = 0; i < paths->count; i++)
+		if (!folds_read(&m->folds, paths->values[i], NULL, m->linears, m->linear_count, err))
+			return false;
+	for (int i = 0; i < m->format_count; i++)
+		if (m->formats[i]->channel_scales && !has_folds(m, m->formats[i]))
+			return fail(err, EXIT_USAGE, "--fold: expected a file for %s %s",
+			            m->formats[i]->element, m->formats[i]->granularity);
+	return true;
+}
+
 static bool load(struct material *m, const char *model, const char *amax,
-                 const char *manifest, error *err)
+                 const char *manifest, const struct option_list *folds, error *err)
 {
 	struct model_config config;
 	if (!model_config_load(&config, model, err) ||
 	    !list_linears(&config, &m->memory, &m->linears, &m->linear_count, err) ||
 	    !baseline_read(&m->ranked, manifest, err) ||
 	    !provenance_read(&m->numbers, &m->ranked.doc, err) || !match_groups(m, err) ||
-	    !list_formats(m, err))
+	    !list_formats(m, err) || !read_folds(m, folds, err))
 		return false;
 	m->cache_count = count_caches(&config);
 	return amax_read(&m->amax, amax, m->linears, m->linear_count, err) &&
@@ -78,10 +99,10 @@ static bool load(struct material *m, const char *model, const char *amax,
 }
 
 bool material_load(struct material *m, const char *model, const char *amax,
-                   const char *manifest, error *err)
+                   const char *manifest, const struct option_list *folds, error *err)
 {
 	*m = (struct material){ 0 };
-	if (load(m, model, amax, manifest, err))
+	if (load(m, model, amax, manifest, folds, err))
 		return true;
 	material_free(m);
 	return false;
@@ -93,6 +114,7 @@ void material_free(struct material *m)
 		baseline_free(&m->ranked);
 	if (m->amax.amax)
 		amax_free(&m->amax);
+	folds_free(&m->folds);
 	arena_free(&m->memory);
 	*m = (struct material){ 0 };
 }
@@ -105,6 +127,7 @@ void material_lend(const struct material *m, struct evaluation *job)
 	job->input_amax = m->amax.amax;
 	job->cache_amax = m->amax.cache;
 	job->numbers = m->numbers;
+	job->folds = &m->folds;
 }
 
 bool material_has_cache(const struct material *m, error *err)

@@ -3,6 +3,7 @@
 #ifndef QUERN_QUANT_MATERIAL_H
 #define QUERN_QUANT_MATERIAL_H
 
+#include "lib/base/options.h"
 #include "lib/quant/amax_file.h"
 #include "lib/quant/baseline.h"
 #include "lib/quant/evaluate.h"
@@ -17,12 +18,14 @@ struct material {
 	int *group_of; /* [ranked group] its place in groups; -1: it has no format */
 	const struct format **formats; /* all that groups can be in */
 	int format_count;
+	struct folds folds; /* of those that have channel scales */
 	arena memory;
 };
 
-/* Paths: of the checkpoint's folder, of amax.json and of the baseline's manifest. */
+/* Paths: of the checkpoint's folder, of amax.json, of the baseline's manifest, and of the
+ * fold.json of every format that has channel scales. */
 bool material_load(struct material *m, const char *model, const char *amax,
-                   const char *manifest, error *err);
+                   const char *manifest, const struct option_list *folds, error *err);
 void material_free(struct material *m);
 
 /* Fills in what of a job is the material's. */

@@ -276,6 +276,10 @@ bool print_model_card(const struct card_facts *f, text *out, error *err)
 	            f->bilingual ? LOADING[f->profile] : LOADING_OTHERS[f->profile]);
 	add_damage(out, f->scheme, NULL, 0);
 	text_puts(out, FILES);
+	if (f->folded)
+		text_puts(out, "Norms before quantised groups are not the base's: they have the "
+		          "groups' channel scales (AWQ) folded in, and belong to these weights "
+		          "alone.\n\n");
 	text_printf(out, "`layer-sensitivity/` holds the ranking, the coverage and the digest of "
 	            "every file. SHA-256 of `layer-sensitivity/%s" FILES_SUFFIX "`: `%s`\n",
 	            f->file_name, f->list->hex);

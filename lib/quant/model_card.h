@@ -14,6 +14,7 @@ struct card_facts {
 	enum profile profile;
 	const char *elements; /* of the numbers: "FP8", "FP8 and NVFP4" */
 	bool bilingual;       /* the tensors are the same in both languages */
+	bool folded;          /* norms have channel scales of weights folded in */
 	const char *model; /* the base checkpoint's folder, for its licence */
 	const struct baseline *baseline;
 	const struct coverage *coverage;

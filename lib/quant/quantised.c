@@ -2,6 +2,7 @@
 #include "lib/quant/quantised.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "kernels/amax.h"
 
@@ -13,6 +14,7 @@ struct quantiser {
 	const struct format *format;
 	bool shared_scales, resident;
 	const float *input_amax;
+	const struct folds *folds;
 	float *scratch; /* one weight in float32 */
 };
 
@@ -56,7 +58,25 @@ static float group_amax(const struct quantiser *z, const struct group *group, fl
 	return largest;
 }
 
-static bool quantise_linear(struct quantiser *z, int linear, float weight_amax, error *err)
+/* Scaled weights come back divided by the scales: the inputs are those of the model. */
+void round_linear(const struct quantised_model *q, int linear, float *values)
+{
+	const struct linear *l = &q->model->linears[linear];
+	const struct quantised_linear *ql = &q->linears[linear];
+	const float *weight = linear_weight(l, values);
+	if (ql->scales) {
+		if (weight != values)
+			memcpy(values, weight, elements_of(l) * sizeof *values);
+		scale_columns(values, l->out, l->in, ql->scales);
+		weight = values;
+	}
+	ql->format->round_weight(q->numerics, weight, l->out, l->in, ql->weight_amax, values);
+	if (ql->scales)
+		unscale_columns(values, l->out, l->in, ql->scales);
+}
+
+static bool quantise_linear(struct quantiser *z, int linear, float weight_amax,
+                            const struct fold *fold, error *err)
 {
 	const struct linear *l = &z->q->model->linears[linear];
 	struct quantised_linear *ql = &z->q->linears[linear];
@@ -72,12 +92,12 @@ static bool quantise_linear(struct quantiser *z, int linear, float weight_amax, 
 	}
 	ql->format = z->format;
 	ql->weight_amax = weight_amax;
+	ql->scales = fold ? fold->scales : NULL;
 	if (!z->resident)
 		return true;
 	float *values = arena_alloc(&z->q->memory, elements_of(l), sizeof *values, err);
 	if (values)
-		z->format->round_weight(z->q->numerics, linear_weight(l, z->scratch), l->out,
-		                        l->in, weight_amax, values);
+		round_linear(z->q, linear, values);
 	ql->values = values;
 	return values != NULL;
 }
@@ -92,7 +112,8 @@ static bool quantise_groups(struct quantiser *z, error *err)
 		float shared = group_amax(z, group, each);
 		for (int m = 0; m < group->member_count; m++)
 			if (!quantise_linear(z, group->members[m],
-			                     z->shared_scales ? shared : each[m], err))
+			                     z->shared_scales ? shared : each[m],
+			                     find_fold(z->folds, z->format, group->name), err))
 				return false;
 	}
 	return true;
@@ -101,12 +122,12 @@ static bool quantise_groups(struct quantiser *z, error *err)
 bool quantise_model(struct quantised_model *q, const struct model *model,
                     const struct group_list *groups, const bool *keeps,
                     const struct format *format, enum numerics numerics,
-                    bool shared_scales, const float *input_amax, size_t resident_bytes,
-                    error *err)
+                    bool shared_scales, const float *input_amax,
+                    const struct folds *folds, size_t resident_bytes, error *err)
 {
 	*q = (struct quantised_model){ .model = model, .numerics = numerics };
 	struct quantiser z = { .q = q, .groups = groups, .keeps = keeps, .format = format,
-		.shared_scales = shared_scales, .input_amax = input_amax };
+		.shared_scales = shared_scales, .input_amax = input_amax, .folds = folds };
 	z.resident = measure(&z) * sizeof(float) <= resident_bytes;
 	q->linears = arena_alloc(&q->memory, (size_t)model->linear_count,
 	                         sizeof *q->linears, err);

@@ -9,12 +9,14 @@
 #include "lib/base/error.h"
 #include "lib/model/qwen.h"
 #include "lib/quant/formats/format.h"
+#include "lib/quant/fold_file.h"
 #include "lib/quant/groups.h"
 
 struct quantised_linear {
 	const struct format *format; /* NULL: this linear stays as it is */
 	struct input_step input;
 	float weight_amax;   /* what the format is told of the weight */
+	const float *scales; /* [in] of its columns when it is rounded; NULL: none */
 	const float *values; /* what comes back of it; NULL: rounded at use */
 };
 
@@ -29,14 +31,17 @@ struct quantised_model {
 
 /* Quantises the weights of every group in `groups` for which keeps[group] (NULL:
  * every one); the format must take their shapes. input_amax[linear] comes from
- * calibration. With shared_scales the members of a group share the largest amax.
- * What comes back of the weights is kept if together it takes at most
+ * calibration, folds (NULL: none; to outlive q) from a search for channel scales. With
+ * shared_scales the members of a group share the largest amax. What comes back of the weights is kept if together it takes at most
  * resident_bytes. */
 bool quantise_model(struct quantised_model *q, const struct model *model,
                     const struct group_list *groups, const bool *keeps,
                     const struct format *format, enum numerics numerics,
-                    bool shared_scales, const float *input_amax, size_t resident_bytes,
-                    error *err);
+                    bool shared_scales, const float *input_amax,
+                    const struct folds *folds, size_t resident_bytes, error *err);
+
+/* values[out][in] = what comes back of a quantised linear's weight. */
+void round_linear(const struct quantised_model *q, int linear, float *values);
 
 void quantised_free(struct quantised_model *q);
 

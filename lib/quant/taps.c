@@ -111,14 +111,12 @@ static bool round_input(struct product *p, int linear, bool same_input, const fl
 /* NULL on failure. */
 static const float *rounded_weight(struct product *p, int linear, error *err)
 {
-	const struct linear *l = &p->q->model->linears[linear];
 	const struct quantised_linear *ql = &p->q->linears[linear];
 	if (ql->values)
 		return ql->values;
 	if (!reserve(&p->weight, p->q->largest, "a rounded weight", err))
 		return NULL;
-	ql->format->round_weight(p->q->numerics, linear_weight(l, p->weight.values), l->out,
-	                         l->in, ql->weight_amax, p->weight.values);
+	round_linear(p->q, linear, p->weight.values);
 	return p->weight.values;
 }
 

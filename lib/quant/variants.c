@@ -18,41 +18,10 @@
 #include "lib/model/linears.h"
 #include "lib/quant/packed.h"
 #include "lib/quant/tensor_object.h"
+#include "lib/quant/variants_parts.h"
 
-/* Elements in float32 at once, bytes of what they become; five MiB a thread. */
+/* A thread's elements in float32 at once, and bytes of what they become: five MiB. */
 enum { CHUNK = 1 << 20, MAX_THREADS = 16 };
-
-/* A file of the model, as it was when work on it began. */
-struct shard {
-	char path[PATH_BYTES];
-	struct digest digest;
-};
-
-/* What threads share: the memo is one connection. */
-struct shared_memo {
-	struct memo *memo;
-	pthread_mutex_t lock;
-};
-
-/* Each thread works with a copy that has a chunk of its own; the rest is only read by
- * then. */
-struct maker {
-	const struct variant_job *job;
-	struct variant_set *set;
-	struct checkpoint checkpoint;
-	struct linear_shape *linears;
-	int linear_count;
-	struct group_list all, quantised; /* every group; those that get codes */
-	const struct tensor **grouped; /* weights of groups, for telling the rest */
-	int grouped_count;
-	struct shared_memo *memo;
-	struct shard *shards; /* taken before the checkpoint was opened */
-	int shard_count;
-	struct digest sources;
-	float *chunk;   /* [CHUNK] */
-	uint8_t *codes; /* [CHUNK] */
-	arena memory;
-};
 
 /* ---- tensors ---- */
 
@@ -114,8 +83,8 @@ static bool tensor_amax(struct maker *m, const struct tensor *t, float *out, err
 
 /* A tensor of the packed weight, whole rows at a time; an even number of them. */
 static bool write_packed(struct maker *m, struct object_writer *w, const struct tensor *t,
-                         const struct packed_tensor *packed, size_t bytes, float whole,
-                         error *err)
+                         const struct fold *fold, const struct packed_tensor *packed,
+                         size_t bytes, float whole, error *err)
 {
 	int64_t out = t->shape[0], in = t->elements / out;
 	const int64_t sides[2] = { out, in };
@@ -129,6 +98,8 @@ static bool write_packed(struct maker *m, struct object_writer *w, const struct 
 		int64_t rows = out - row < at_once ? out - row : at_once;
 		size_t count = (size_t)(rows * in);
 		expand_values(m->chunk, t->dtype, chunk_bytes(t, row * in), count);
+		if (fold)
+			scale_columns(m->chunk, (int)rows, (int)in, fold->scales);
 		packed->fill(packed, m->job->numerics, m->chunk, (int)rows, (int)in, whole,
 		             m->codes);
 		if (!object_write(w, m->codes, bytes * (size_t)rows / (size_t)out, err))
@@ -190,6 +161,7 @@ static bool describe_group(const struct maker *m, const struct tensor **members,
 static bool make_quantised(struct maker *m, struct edge *e, const struct tensor **members,
                            struct variant_pair *pair, error *err)
 {
+	const struct fold *fold = find_fold(m->job->folds, m->job->format, pair->group);
 	struct packed_group g;
 	struct object_writer w;
 	int n = 0;
@@ -199,14 +171,14 @@ static bool make_quantised(struct maker *m, struct edge *e, const struct tensor 
 		return false;
 	for (int i = 0; i < pair->member_count; i++)
 		for (int k = 0; k < g.counts[i]; k++, n++)
-			if (!write_packed(m, &w, members[i], &g.lists[i][k], g.tensors[n].bytes,
-			                  pair->weight_scales[i], err))
+			if (!write_packed(m, &w, members[i], fold, &g.lists[i][k],
+			                  g.tensors[n].bytes, pair->weight_scales[i], err))
 				return false;
 	return object_commit(&w, &pair->quantised, err);
 }
 
-static bool write_plain(struct edge *e, const struct tensor *const *tensors, size_t count,
-                        struct output *out, error *err)
+bool write_plain(struct edge *e, const struct tensor *const *tensors, size_t count,
+                 struct output *out, error *err)
 {
 	struct tensor *copies = calloc(count + 1, sizeof *copies);
 	if (!copies)
@@ -272,7 +244,7 @@ static bool digest_shards(struct maker *m, error *err)
 
 /* Before anything made from them is published: had one changed meanwhile, it would
  * be stored under a key that it does not belong to. */
-static bool shards_unchanged(struct maker *m, error *err)
+bool shards_unchanged(struct maker *m, error *err)
 {
 	bool ok = true;
 	pthread_mutex_lock(&m->memo->lock);
@@ -282,7 +254,7 @@ static bool shards_unchanged(struct maker *m, error *err)
 	return ok;
 }
 
-static bool add_shard(struct maker *m, struct key *key, const struct tensor *t, error *err)
+bool add_shard(const struct maker *m, struct key *key, const struct tensor *t, error *err)
 {
 	for (int i = 0; i < m->shard_count; i++) {
 		if (strcmp(m->shards[i].path, t->file) == 0) {
@@ -326,8 +298,8 @@ static bool take_outputs(struct edge *e, bool codes, struct variant_pair *pair, 
 	return true;
 }
 
-/* All that decides a group's codes but the weights. The profile only where the tensors
- * of the two languages differ. */
+/* All that decides a group's codes but weights and norms. The profile only where the
+ * tensors of the two languages differ. */
 static void add_format(struct key *key, const struct variant_job *job)
 {
 	key_add(key, "element", job->format->element);
@@ -357,8 +329,10 @@ static bool make_group(struct maker *m, const struct group *group, bool codes,
 	*pair = (struct variant_pair){ .group = group->name,
 		.member_count = group->member_count };
 	key_begin(&key, "quantize", &m->sources);
-	if (codes)
+	if (codes) {
 		add_format(&key, m->job);
+		fold_key(&key, m->job->folds, m->job->format, group->name);
+	}
 	bool ok = find_members(m, group, members, err);
 	for (int i = 0; ok && i < group->member_count; i++) {
 		pair->members[i] = m->linears[group->members[i]].name;
@@ -372,63 +346,6 @@ static bool make_group(struct maker *m, const struct group *group, bool codes,
 				bytes += e.result.outputs[i].bytes;
 		}
 		ok = ok && take_outputs(&e, codes, pair, err) && edge_log(&e, bytes, err);
-		edge_end(&e);
-	}
-	key_free(&key);
-	return ok;
-}
-
-/* ---- what belongs to no group ---- */
-
-static int compare_pointers(const void *a, const void *b)
-{
-	const struct tensor *left = *(const struct tensor *const *)a;
-	const struct tensor *right = *(const struct tensor *const *)b;
-	return left < right ? -1 : left > right;
-}
-
-static bool in_some_group(const struct maker *m, const struct tensor *t)
-{
-	return bsearch(&t, m->grouped, (size_t)m->grouped_count, sizeof *m->grouped,
-	               compare_pointers) != NULL;
-}
-
-static bool make_rest(struct maker *m, error *err)
-{
-	const struct tensor **rest = arena_alloc(&m->memory, m->checkpoint.count,
-	                                         sizeof *rest, err);
-	struct key key = { 0 };
-	struct edge e;
-	size_t count = 0;
-	if (!rest)
-		return false;
-	qsort(m->grouped, (size_t)m->grouped_count, sizeof *m->grouped, compare_pointers);
-	key_begin(&key, "quantize", &m->sources);
-	key_add(&key, "rest", "tensors of no group");
-	bool ok = true;
-	for (size_t i = 0; ok && i < m->checkpoint.count; i++) {
-		const struct tensor *t = m->checkpoint.by_name[i];
-		if (in_some_group(m, t))
-			continue;
-		rest[count++] = t;
-		ok = add_shard(m, &key, t, err);
-	}
-	if (ok && (ok = edge_begin(&e, m->job->tree, "quantize", m->job->target, &key, err))) {
-		struct output output = { .name = "rest.safetensors" };
-		uint64_t bytes = 0;
-		if (!e.hit) {
-			ok = write_plain(&e, rest, count, &output, err) &&
-			     shards_unchanged(m, err) && edge_publish(&e, &output, 1, err);
-			bytes = output.bytes;
-		}
-		const struct output *stored = ok ? result_output(&e.result, "rest.safetensors")
-		                                 : NULL;
-		if (stored)
-			m->set->rest = *stored;
-		m->set->rest.name = "rest.safetensors";
-		ok = ok && (stored || fail(err, EXIT_ENVIRONMENT, "%s: result %s lacks its output",
-		                           e.store.folder, e.digest.hex)) &&
-		     edge_log(&e, bytes, err);
 		edge_end(&e);
 	}
 	key_free(&key);
@@ -502,7 +419,8 @@ static bool make_pairs(struct maker *m, const struct model_config *config, error
 	set->pairs = arena_alloc(&set->memory, all, sizeof *set->pairs, err);
 	crew.pairs = set->pairs;
 	crew.groups = arena_alloc(&m->memory, all, sizeof *crew.groups, err);
-	m->grouped = arena_alloc(&m->memory, (size_t)m->linear_count, sizeof *m->grouped, err);
+	m->grouped = arena_alloc(&m->memory, 2 * (size_t)m->linear_count, sizeof *m->grouped,
+	                         err);
 	if (!set->pairs || !crew.groups || !m->grouped)
 		return false;
 	keep_included(&m->quantised, m->linears, m->job->include, m->job->include_count);
@@ -550,7 +468,7 @@ bool make_variants(struct variant_set *set, const struct variant_job *job, error
 	*set = (struct variant_set){ .format_name = job->format_name, .format = job->format,
 		.profile = job->profile };
 	bool ok = open_maker(&m, &config, err) && make_pairs(&m, &config, err) &&
-	          make_rest(&m, err);
+	          make_norms(&m, err) && make_rest(&m, err);
 	if (memo.memo)
 		memo_close(memo.memo);
 	pthread_mutex_destroy(&memo.lock);

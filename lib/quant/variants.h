@@ -11,6 +11,7 @@
 #include "lib/base/error.h"
 #include "lib/base/json.h"
 #include "lib/checkpoint/safetensors.h"
+#include "lib/quant/fold_file.h"
 #include "lib/quant/groups.h"
 #include "lib/quant/formats/format.h"
 
@@ -32,6 +33,9 @@ struct variant_set {
 	struct variant_pair *pairs;
 	int count;
 	struct output rest;
+	/* Of a format with channel scales: the norms before groups, which rest lacks then, as
+	 * they are, and with the scales folded in. bytes 0: it has none. */
+	struct output norms, folded;
 	arena memory;
 };
 
@@ -43,6 +47,7 @@ struct variant_job {
 	const char *format_name; /* what the catalog calls it */
 	const struct format *format;
 	enum profile profile; /* universal or modelopt: whose tensors are made */
+	const struct folds *folds; /* of a format with channel scales */
 	enum numerics numerics;
 	bool shared_scales;
 	bool skip_bad_shapes; /* no codes, not an error, where the format does not fit */

@@ -38,6 +38,10 @@ bool print_variants(const struct variant_set *set, text *out, error *err)
 			tree_number(&tree, scales, NULL, (double)pair->weight_scales[m]);
 	}
 	add_output(&tree, tree.root, &set->rest);
+	if (set->norms.bytes) {
+		add_output(&tree, tree.root, &set->norms);
+		add_output(&tree, tree.root, &set->folded);
+	}
 	return tree_finish(&tree, out, err);
 }
 
@@ -125,11 +129,20 @@ static bool read_format(struct variant_set *set, const json_doc *doc, error *err
 	return set->format_name != NULL;
 }
 
+/* There exactly where the format has channel scales. */
+static bool read_norms(struct variant_set *set, const json_doc *doc, error *err)
+{
+	return !set->format->channel_scales ||
+	       (read_output(doc, doc->root, "norms.safetensors", &set->norms, err) &&
+	        read_output(doc, doc->root, "folded.safetensors", &set->folded, err));
+}
+
 static bool read_set(struct variant_set *set, const json_doc *doc, error *err)
 {
 	const cJSON *groups = json_object(doc, doc->root, "groups", err);
 	if (!groups || !read_format(set, doc, err) ||
-	    !read_output(doc, doc->root, "rest.safetensors", &set->rest, err))
+	    !read_output(doc, doc->root, "rest.safetensors", &set->rest, err) ||
+	    !read_norms(set, doc, err))
 		return false;
 	set->pairs = arena_alloc(&set->memory, (size_t)cJSON_GetArraySize(groups),
 	                         sizeof *set->pairs, err);

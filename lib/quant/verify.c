@@ -120,8 +120,10 @@ static bool load_all(struct verifier *v, const char *model, error *err)
 	size_t count = (size_t)v->linear_count;
 	v->formats = arena_alloc(&v->memory, count, sizeof *v->formats, err);
 	v->wholes = arena_alloc(&v->memory, count, sizeof *v->wholes, err);
+	v->scales = arena_alloc(&v->memory, count, sizeof *v->scales, err);
 	v->seen = arena_alloc(&v->memory, v->published.count, sizeof *v->seen, err);
-	return v->formats && v->wholes && v->seen && find_formats(v, err);
+	return v->formats && v->wholes && v->scales && v->seen &&
+	        find_formats(v, err);
 }
 
 /* ---- groups, manifest, coverage ---- */

@@ -25,7 +25,8 @@ struct verified {
  * date of a file whose bytes are not those listed. The promises:
  * - the files are exactly those of the list, each with its digest, and the model card,
  *   which names the digest of the list and carries its own;
- * - the tensors are the base's, byte for byte, but for the quantised weights, which
+ * - the tensors are the base's, byte for byte, but for the norms that a format with channel
+ *   scales folds these into, whose scales its weights have, and the quantised weights, which
  *   have the tensors of their format in dtype and shape, no NaN code, finite scales
  *   above 0, and come back within half a step of the base (one under numerics modelopt);
  * - of the bf16 profile, those weights are to the bit what quantising the base's gives,

@@ -22,6 +22,7 @@ struct verifier {
 	struct group_list groups;
 	const struct format **formats; /* [linear], by the manifest; NULL: as it is */
 	float *wholes;          /* [linear]: the scale of the whole weight, where it has one */
+	const float **scales;   /* [linear]: of its columns, as the norms have it; NULL: none */
 	bool *seen;             /* [published.count]: tensors that were accounted for */
 	struct provenance numbers; /* of the manifest */
 	struct kv_format kv_cache; /* the same; name NULL: not quantised */
@@ -48,10 +49,16 @@ const struct tensor *base_weight(const struct verifier *v, int linear, error *er
 /* Whole rows at once of a weight of `in` columns, an even number of them. */
 bool rows_at_once(const struct verifier *v, int linear, int *rows, error *err);
 
-/* Into v->chunk. */
-void expand_rows(const struct verifier *v, const struct tensor *t, int in, int first,
+/* Rows of a linear's base weight as its format rounds them, into v->chunk. */
+void expand_rows(const struct verifier *v, int linear, const struct tensor *t, int first,
                  int rows);
 void forget_rows(const struct tensor *t, int out, int first, int rows);
+
+/* verify_norms.c: whether a tensor is a norm before a group whose format has channel
+ * scales; and if so, that it is the base's with such folded in, which go to v->scales. */
+bool is_folded_norm(const struct verifier *v, const char *tensor, int *group);
+bool verify_norm(struct verifier *v, const struct tensor *base, const struct tensor *t,
+                 int group, error *err);
 
 /* verify_twin.c: the weight of a quantised linear in the bf16 profile is, to the bit,
  * what the base's becomes when it is quantised and comes back. *twin: that weight. */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "lib/model/expand.h"
+#include "lib/quant/fold.h"
 #include "lib/quant/packed.h"
 #include "lib/quant/verify_parts.h"
 
@@ -23,10 +24,13 @@ static const char *row_bytes(const struct tensor *t, int in, int first)
 	return (const char *)t->data + (size_t)first * (size_t)in * dtype_bytes(t->dtype);
 }
 
-void expand_rows(const struct verifier *v, const struct tensor *t, int in, int first,
+void expand_rows(const struct verifier *v, int linear, const struct tensor *t, int first,
                  int rows)
 {
+	int in = v->linears[linear].in;
 	expand_values(v->chunk, t->dtype, row_bytes(t, in, first), (size_t)rows * (size_t)in);
+	if (v->scales[linear])
+		scale_columns(v->chunk, rows, in, v->scales[linear]);
 }
 
 void forget_rows(const struct tensor *t, int out, int first, int rows)
@@ -103,15 +107,16 @@ static bool fail_far(const struct verifier *v, const struct packed_linear *p, in
 	return false;
 }
 
-static bool verify_weight(const struct verifier *v, const struct packed_linear *p,
-                          const struct tensor *base, int at_once, error *err)
+static bool verify_weight(const struct verifier *v, int linear,
+                          const struct packed_linear *p, const struct tensor *base,
+                          int at_once, error *err)
 {
 	float steps = v->numbers.numerics == NUMERICS_MODELOPT ? 1.0f : 0.5f;
 	int out = p->weight.out, in = p->weight.in;
 	for (int row = 0; row < out; row += at_once) {
 		int rows = out - row < at_once ? out - row : at_once;
 		size_t count = (size_t)rows * (size_t)in;
-		expand_rows(v, base, in, row, rows);
+		expand_rows(v, linear, base, row, rows);
 		size_t far = p->format->find_far(&p->weight, row, rows, v->chunk, steps);
 		if (far < count)
 			return fail_far(v, p, row, far, steps, err);
@@ -133,7 +138,7 @@ static bool verify_packed(struct verifier *v, int linear, error *err)
 	for (int i = 0; i < p.tensor_count; i++)
 		mark_seen(v, p.tensors[i]);
 	v->wholes[linear] = p.weight.whole;
-	return verify_weight(v, &p, base, at_once, err);
+	return verify_weight(v, linear, &p, base, at_once, err);
 }
 
 static bool verify_quantised(struct verifier *v, error *err)
@@ -191,7 +196,7 @@ static bool same_bytes(const struct tensor *a, const struct tensor *b)
 
 static bool verify_copy(struct verifier *v, const struct tensor *base, error *err)
 {
-	int linear = linear_of_tensor(v, base->name);
+	int group, linear = linear_of_tensor(v, base->name);
 	if (linear >= 0 && v->formats[linear])
 		return true;
 	const struct tensor *t = checkpoint_find(&v->published, base->name);
@@ -202,6 +207,8 @@ static bool verify_copy(struct verifier *v, const struct tensor *base, error *er
 		return fail(err, EXIT_BAD_INPUT, "%s: %s: expected the base's shape", t->file,
 		            t->name);
 	mark_seen(v, t);
+	if (is_folded_norm(v, base->name, &group))
+		return verify_norm(v, base, t, group, err);
 	if (t->dtype != base->dtype || !same_bytes(t, base))
 		return fail(err, EXIT_BAD_INPUT, "%s: %s: expected the base's bytes in %s, found "
 		            "others in %s", t->file, t->name, dtype_name(base->dtype),

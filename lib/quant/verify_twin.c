@@ -15,7 +15,7 @@ static float tensor_amax(const struct verifier *v, int linear, const struct tens
 	float largest = 0;
 	for (int row = 0; row < shape->out; row += at_once) {
 		int rows = shape->out - row < at_once ? shape->out - row : at_once;
-		expand_rows(v, t, shape->in, row, rows);
+		expand_rows(v, linear, t, row, rows);
 		forget_rows(t, shape->out, row, rows);
 		float seen = amax(v->chunk, (size_t)rows * (size_t)shape->in);
 		largest = seen > largest ? seen : largest;
@@ -70,7 +70,7 @@ static bool compare_rows(const struct verifier *v, int linear, const struct tens
 	size_t count = (size_t)rows * (size_t)shape->in;
 	size_t start = (size_t)first * (size_t)shape->in;
 	const char *found = (const char *)t->data + start * sizeof room->expected[0];
-	expand_rows(v, base, shape->in, first, rows);
+	expand_rows(v, linear, base, first, rows);
 	if (!ship_and_return(f, v->numbers.numerics, v->chunk, rows, shape->in, v->wholes[linear],
 	                     room->values, err))
 		return false;

@@ -8,13 +8,13 @@ tree=$work/tree
 published=$out/models/tiny/quantized
 work_of=$out/work/tiny/schemes
 
-schemes="fp8_rows int8 int8_half int4 nvfp4 mixed_7_bits fp8_nvfp4_7_bits"
+schemes="fp8_rows int8 int8_half int4 nvfp4 awq_half mixed_7_bits fp8_nvfp4_7_bits awq_fp8_7_bits"
 
 builds_every_profile() {
 	catalog=$repo/tests/support/every_format.json
 	make_tree "$tree"
 	cd "$tree"
-	build all $(for s in $schemes; do echo "${s}_modelopt ${s}_bf16"; done)
+	build all awq_bf16 $(for s in $schemes; do echo "${s}_modelopt ${s}_bf16"; done)
 	for scheme in $schemes; do
 		is "profiles of $scheme" \
 			"$(cat $work_of/$scheme/verify*.json | grep -c '"verified": true')" 3
@@ -52,6 +52,10 @@ names_formats() {
 	words fp8_rows_modelopt hf_quant_config.json '"FP8_PER_CHANNEL_PER_TOKEN"'
 	words int8_modelopt hf_quant_config.json '"W8A8_SQ_PER_CHANNEL"'
 	words int4_modelopt hf_quant_config.json '"W4A16_AWQ"' '"group_size": 128'
+	words awq_half config.json '"format": "pack-quantized"' '"input_activations": null'
+	words awq_half_modelopt hf_quant_config.json '"W4A16_AWQ"' '"group_size": 128' \
+		'"pre_quant_scale": false'
+	words awq_fp8_7_bits config.json '"format": "pack-quantized"' '"format": "float-quantized"'
 	words nvfp4_modelopt hf_quant_config.json '"NVFP4"' '"group_size": 16'
 	words fp8_nvfp4_7_bits_modelopt hf_quant_config.json '"MIXED_PRECISION"' \
 		'"quantized_layers"'
@@ -114,6 +118,43 @@ notices_damage() {
 	done
 }
 
+# Where a group has channel scales its norm has them too, in every profile and layout; the
+# others are the base's, and a checkpoint of no such format has none apart.
+folds_norms() {
+	cd "$tree"
+	norms=norms.safetensors
+	for scheme in awq_half awq_fp8_7_bits; do
+		for profile in _modelopt _bf16; do
+			cmp "$published/$scheme/$norms" "$published/$scheme$profile/$norms"
+		done
+		! cmp -s "$published/awq/$norms" "$published/$scheme/$norms"
+	done
+	[ ! -e "$published/int4/$norms" ]
+	grep -q 'channel scales (AWQ) folded in' "$published/awq_half/README.md"
+	! grep -q AWQ "$published/int4/README.md"
+	is "tensors of awq_half" \
+		"$(grep -c 'norm.*weight": "norms.safetensors"' "$published/awq_half/model.safetensors.index.json")" 20
+	grep -q '"error_without"' "$out/work/tiny/awq/fold.AWQ.json"
+	command=$(ninja -t commands awq_half | grep 'bin/export .*--scheme awq_half ' |
+		sed 's|--layout [a-z]*|--layout packed|; s|--out .*|--out packed|')
+	sh -c "$command"
+	[ ! -e "packed/$norms" ]
+	"$out/bin/verify" --model demo/tiny-qwen2_5-vl packed
+}
+
+# The least bits of a channel, its sign, and a norm that nobody folded.
+notices_other_norms() {
+	cd "$tree"
+	for scheme in awq awq_bf16; do
+		spoil $scheme norms.safetensors 2
+		notices 'expected what comes back'
+		spoil $scheme norms.safetensors 1
+		notices 'post_attention_layernorm.weight\[255\]: expected the base.* positive scale'
+		spoil $scheme norms.safetensors 8704
+		notices 'norm1.weight: expected the base.s bytes'
+	done
+}
+
 # Another checkpoint's configuration over the same tensors.
 notices_other_words() {
 	cd "$tree"
@@ -128,5 +169,7 @@ check names_formats names_formats
 check leaves_bad_shapes leaves_bad_shapes
 check profiles_answer_alike profiles_answer_alike
 check notices_damage notices_damage
+check folds_norms folds_norms
+check notices_other_norms notices_other_norms
 check notices_other_words notices_other_words
 finish

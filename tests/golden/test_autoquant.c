@@ -195,7 +195,7 @@ static void score(struct run *r)
 		amax_values[i] = (float)r->input_amax[i];
 	demand(quantise_model(&quantised, &f->model, &r->groups, NULL,
 	                      format_find("fp8_e4m3", "tensor"), NUMERICS_MODELOPT, false,
-	                      amax_values, (size_t)1 << 30, &err), &err);
+	                      amax_values, NULL, (size_t)1 << 30, &err), &err);
 	struct perturbation *p = perturbation_new(&quantised, &err);
 	demand(p != NULL, &err);
 	struct tap tap = perturbation_tap(p, r->scores);

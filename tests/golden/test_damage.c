@@ -99,7 +99,7 @@ static void score(struct fixture *f, const struct sample *samples, double *score
 	struct outcome outcome;
 	error err;
 	demand(quantise_model(&q, &f->model, &f->groups, NULL, &FORMAT_FP8_TENSOR,
-	                      NUMERICS_QUERN, true, f->amax, RESIDENT, &err), &err);
+	                      NUMERICS_QUERN, true, f->amax, NULL, RESIDENT, &err), &err);
 	struct perturbation *p = perturbation_new(&q, &err);
 	demand(p != NULL, &err);
 	struct tap tap = perturbation_tap(p, scores);
@@ -197,7 +197,7 @@ static double damage(struct fixture *f, const bool *keeps)
 	float *log_q = malloc((size_t)f->config.text.vocab * sizeof *log_q);
 	assert_non_null(log_q);
 	demand(quantise_model(&q, &f->model, &f->groups, keeps, &FORMAT_FP8_TENSOR,
-	                      NUMERICS_QUERN, true, f->amax, RESIDENT, &err), &err);
+	                      NUMERICS_QUERN, true, f->amax, NULL, RESIDENT, &err), &err);
 	struct served *served = served_new(&q, &err);
 	demand(served != NULL, &err);
 	struct tap tap = served_tap(served);

@@ -27,7 +27,8 @@ BOTH = ("image", "text")
 # A token's scale is found over all but the first two axes of an input, and the vision tower's
 # have two: compressed-tensors 0.17 gives a whole image one scale there.
 SCHEMES = {"fp8_rows": ("text",), "int8": BOTH, "int4": BOTH, "nvfp4": BOTH,
-           "mixed_7_bits": BOTH, "fp8_nvfp4_7_bits": BOTH}
+           "awq": BOTH, "mixed_7_bits": BOTH, "fp8_nvfp4_7_bits": BOTH,
+           "awq_fp8_7_bits": BOTH}
 SMALL_SHARE = 0.1  # of the damage
 CHAOS = 2.0  # times the noise
 JITTER = 1e-6  # relative, standard deviation

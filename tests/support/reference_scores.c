@@ -128,7 +128,7 @@ static void quantise(struct reference *r, const struct format *format,
 		scores[g] = keeps[g] ? 0 : -1;
 	}
 	must(quantise_model(q, &r->model, &r->groups, keeps, format, NUMERICS_MODELOPT, false,
-	                    r->input_amax, RESIDENT_BYTES, &err), &err);
+	                    r->input_amax, NULL, RESIDENT_BYTES, &err), &err);
 	free(keeps);
 }
 

@@ -73,6 +73,12 @@ struct format {
 	void (*round_weight)(enum numerics n, const float *w, int out, int in, float amax,
 	                     float *values);
 
+	/* Scales of input channels, of which the best are searched for (lib/quant/fold.h);
+	 * NULL: there are none. scales[in] of candidate number `candidate`, all above 0, from
+	 * each channel's mean magnitude; false past the last one. Candidate 0 is all 1. Such
+	 * a format sees weights that are scaled already, and heeds no amax of them. */
+	bool (*channel_scales)(int candidate, const float *mean, int in, float *scales);
+
 	/* Inputs. NULL: they stay as they are. y must not be x. */
 	struct input_step (*input_step)(enum numerics n, float amax);
 	void (*round_input)(enum numerics n, struct input_step step, const float *x, int rows,
@@ -114,6 +120,12 @@ const struct format *format_of_form(enum profile p, const struct linear_form *fo
 
 /* All of them; NULL past the last. */
 const struct format *format_at(int index);
+
+/* ModelOpt's scales of channels are not rounded to what a folded norm can hold. */
+static inline bool format_computes(const struct format *f, enum numerics n)
+{
+	return !f->channel_scales || n == NUMERICS_QUERN;
+}
 
 static inline bool format_takes(const struct format *f, int in)
 {

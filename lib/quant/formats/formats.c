@@ -5,7 +5,7 @@
 
 static const struct format *const KNOWN[] = {
 	&FORMAT_FP8_TENSOR, &FORMAT_FP8_CHANNEL, &FORMAT_INT8_CHANNEL, &FORMAT_INT4_GROUP,
-	&FORMAT_NVFP4, NULL
+	&FORMAT_INT4_AWQ, &FORMAT_NVFP4, NULL
 };
 
 const struct format *format_at(int index)

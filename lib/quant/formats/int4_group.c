@@ -8,14 +8,15 @@
 #include "kernels/amax.h"
 #include "kernels/integer.h"
 #include "kernels/nibbles.h"
+#include "lib/quant/formats/int4.h"
 #include "lib/quant/formats/known.h"
 #include "lib/quant/formats/packing.h"
 #include "lib/quant/formats/scaled_integer.h"
 
-enum { BITS = 4, GROUP = 128, OFFSET = 8 };
+enum { BITS = 4, GROUP = INT4_GROUP, OFFSET = 8 };
 
-static void round_weight(enum numerics n, const float *w, int out, int in, float whole,
-                         float *values)
+void int4_round_weight(enum numerics n, const float *w, int out, int in, float whole,
+                       float *values)
 {
 	size_t count = (size_t)out * (size_t)in;
 	(void)whole;
@@ -73,7 +74,7 @@ static void fill_group_scales(const struct packed_tensor *t, enum numerics n,
 	fill_scales(t, n, w, (size_t)rows * (size_t)in / GROUP, GROUP, shipped_scale, bytes);
 }
 
-static int tensors(enum profile p, int out, int in, struct packed_tensor *list)
+int int4_tensors(enum profile p, int out, int in, struct packed_tensor *list)
 {
 	list[1] = scale_tensor(p, out, in / GROUP);
 	list[1].rank = 2;
@@ -107,7 +108,7 @@ static float read_group(const struct packed_weight *p, size_t group, int8_t *cod
 	return packed_scale(p->profile, p->data[1], group);
 }
 
-static void unpack(const struct packed_weight *p, int first, int rows, float *values)
+void int4_unpack(const struct packed_weight *p, int first, int rows, float *values)
 {
 	size_t groups = (size_t)p->in / GROUP;
 	for (size_t g = 0; g < (size_t)rows * groups; g++) {
@@ -117,8 +118,8 @@ static void unpack(const struct packed_weight *p, int first, int rows, float *va
 	}
 }
 
-static size_t find_far(const struct packed_weight *p, int first, int rows, const float *w,
-                       float steps)
+size_t int4_find_far(const struct packed_weight *p, int first, int rows, const float *w,
+                     float steps)
 {
 	size_t groups = (size_t)p->in / GROUP;
 	for (size_t g = 0; g < (size_t)rows * groups; g++) {
@@ -134,9 +135,5 @@ static size_t find_far(const struct packed_weight *p, int first, int rows, const
 }
 
 const struct format FORMAT_INT4_GROUP = {
-	.element = "int4", .granularity = "group128_weight_only", .bits = 4, .group = GROUP,
-	.round_weight = round_weight,
-	.form = { .format = "pack-quantized", .algorithm = "W4A16_AWQ", .awq_fields = true,
-	          .weights = { 4, "int", "group", SCALE_STATIC, GROUP, NULL } },
-	.paired_rows = true, .tensors = tensors, .unpack = unpack, .find_far = find_far,
+	.element = "int4", .granularity = "group128_weight_only", INT4_SHARED
 };

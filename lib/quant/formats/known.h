@@ -8,6 +8,7 @@ extern const struct format FORMAT_FP8_TENSOR;
 extern const struct format FORMAT_FP8_CHANNEL;
 extern const struct format FORMAT_INT8_CHANNEL;
 extern const struct format FORMAT_INT4_GROUP;
+extern const struct format FORMAT_INT4_AWQ;
 extern const struct format FORMAT_NVFP4;
 
 #endif

@@ -109,7 +109,7 @@ static bool prepare(void *self, const struct model *model, error *err)
 	       make_groups(linears, count, exclude, 2, &p->memory, &p->groups, err) &&
 	       quantise_model(&p->quantised, model, &p->groups, NULL,
 	                      format_find("fp8_e4m3", "tensor"), NUMERICS_QUERN, true, amax,
-	                      1 << 20, err);
+	                      NULL, 1 << 20, err);
 }
 
 static bool measures(void *self, const struct model *model, int linear)

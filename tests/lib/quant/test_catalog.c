@@ -501,6 +501,23 @@ static void adds_a_scheme_field_by_field(void **state)
 	catalog_free(&c);
 }
 
+/* Channel scales that a norm has rounded are not ModelOpt's. */
+static void refuses_channel_scales_in_modelopts_numerics(void **state)
+{
+	static const char *const sets[] = { "formats.F.element=int4",
+		"formats.F.granularity=group128_awq", "baselines.b.numerics=modelopt", NULL };
+	struct catalog c;
+	error err;
+	(void)state;
+	write_changed("", "");
+	assert_false(load_set(&c, &err, sets));
+	expect_error(&err, EXIT_BAD_INPUT, "baselines.b.numerics", "\"quern\" beside format F",
+	             NULL);
+	expect_set(&c, (const char *const[]){ sets[0], sets[1], NULL });
+	assert_non_null(c.formats[0].format->channel_scales);
+	catalog_free(&c);
+}
+
 static void refuses_bad_sets(void **state)
 {
 	(void)state;
@@ -559,6 +576,7 @@ int main(void)
 		cmocka_unit_test(sets_any_field),
 		cmocka_unit_test(a_member_that_is_set_leaves_its_family),
 		cmocka_unit_test(adds_a_scheme_field_by_field),
+		cmocka_unit_test(refuses_channel_scales_in_modelopts_numerics),
 		cmocka_unit_test(refuses_bad_sets),
 	};
 	return cmocka_run_group_tests(tests, make, clean);

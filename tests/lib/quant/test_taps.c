@@ -245,7 +245,7 @@ static void quantise(struct fixture *f, const struct way *way, const bool *keeps
 	for (int i = 0; i < f->open.model.linear_count; i++)
 		input_amax[i] = amax(f->x[i], inputs_of(f, i)) * 0.8f; /* some inputs saturate */
 	if (!quantise_model(q, &f->open.model, &f->groups, keeps, fp8(), way->numerics,
-	                    way->shared, input_amax, way->resident_bytes, &err))
+	                    way->shared, input_amax, NULL, way->resident_bytes, &err))
 		fail_msg("%s", err.text);
 }
 
@@ -526,11 +526,11 @@ static void refuses_a_linear_without_calibration(void **state)
 		input_amax[i] = 1;
 	input_amax[f->groups.groups[3].members[0]] = -1; /* was not measured */
 	assert_false(quantise_model(&q, &f->open.model, &f->groups, NULL, fp8(),
-	                            NUMERICS_QUERN, true, input_amax, 0, &err));
+	                            NUMERICS_QUERN, true, input_amax, NULL, 0, &err));
 	expect_error(&err, EXIT_BAD_INPUT, "visual.blocks.0.mlp.gate_proj", "amax", NULL);
 	input_amax[f->groups.groups[3].members[0]] = INFINITY;
 	assert_false(quantise_model(&q, &f->open.model, &f->groups, NULL, fp8(),
-	                            NUMERICS_QUERN, true, input_amax, 0, &err));
+	                            NUMERICS_QUERN, true, input_amax, NULL, 0, &err));
 	expect_error(&err, EXIT_BAD_INPUT, "visual.blocks.0.mlp.gate_proj", "inf", NULL);
 }
 
