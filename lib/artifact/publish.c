@@ -6,13 +6,27 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "lib/artifact/disk.h"
 #include "lib/artifact/tree.h"
 
-/* Copies the target's path without slashes at its end. */
+/* How often other publishers of the same target may get in the way. */
+enum { MOST_TRIES = 100 };
+
+/* A rename would take a device, or a link to one such as /dev/stdout, away for everybody. */
+static bool check_replaceable(const char *target, error *err)
+{
+	struct stat st;
+	if (stat(target, &st) != 0 || S_ISREG(st.st_mode) || S_ISDIR(st.st_mode))
+		return true;
+	return fail(err, EXIT_ENVIRONMENT,
+	            "%.200s: cannot publish: expected a file, a folder or nothing there, found %s",
+	            target, S_ISFIFO(st.st_mode) ? "a pipe" :
+	                    S_ISSOCK(st.st_mode) ? "a socket" : "a device");
+}
+
+/* Copies the target's path without slashes at its end, if something may be put there. */
 static bool keep_target(char out[PATH_BYTES], const char *target, error *err)
 {
 	size_t length = strlen(target);
@@ -23,7 +37,7 @@ static bool keep_target(char out[PATH_BYTES], const char *target, error *err)
 		            target, length ? "too long" : "empty");
 	memcpy(out, target, length);
 	out[length] = '\0';
-	return true;
+	return check_replaceable(out, err);
 }
 
 bool atomic_begin(struct atomic_file *f, const char *target, error *err)
@@ -170,7 +184,7 @@ static bool is_occupied(int result)
 static int move_aside_and_in(struct draft *d)
 {
 	int result = disk_rename(d->temp.path, d->target);
-	for (int tries = 0; is_occupied(result) && tries < 100; tries++) {
+	for (int tries = 0; is_occupied(result) && tries < MOST_TRIES; tries++) {
 		struct temp box;
 		char old[PATH_BYTES];
 		error unused;
@@ -190,23 +204,16 @@ static int move_aside_and_in(struct draft *d)
 	return result;
 }
 
+/* Again if, between the two calls, somebody took away what the first one met. */
 static int swap_in(struct draft *d)
 {
-	int result = disk_rename_new(d->temp.path, d->target);
-	if (result == -EEXIST)
-		result = disk_exchange(d->temp.path, d->target);
-	if (result == -ENOENT) /* the old one went away between the two calls */
+	int result = -ENOENT;
+	for (int tries = 0; result == -ENOENT && tries < MOST_TRIES; tries++) {
 		result = disk_rename_new(d->temp.path, d->target);
+		if (result == -EEXIST)
+			result = disk_exchange(d->temp.path, d->target);
+	}
 	return cannot_swap(result) ? move_aside_and_in(d) : result;
-}
-
-/* After a swap the temporary name means the old folder. Nobody holds it, but for
- * the instant in which another publisher has just swapped it in. */
-static void remove_old(const char *path)
-{
-	const struct timespec pause = { .tv_nsec = 1000 * 1000 };
-	for (int tries = 0; tries < 50 && !temp_reclaim(path); tries++)
-		nanosleep(&pause, NULL);
 }
 
 bool draft_publish(struct draft *d, error *err)
@@ -220,7 +227,7 @@ bool draft_publish(struct draft *d, error *err)
 	}
 	temp_close(&d->temp);
 	result = disk_sync_parent(d->target);
-	remove_old(d->temp.path);
+	temp_remove_old(d->temp.path);
 	return result == 0 || fail_disk(err, result, d->target, "sync the folder around");
 }
 

@@ -8,12 +8,13 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "lib/artifact/disk.h"
 #include "lib/artifact/tree.h"
 
-enum { MAX_TRIES = 10000, BOOT_CHARACTERS = 8 };
+enum { MAX_TRIES = 10000, MAX_WAITS = 500, BOOT_CHARACTERS = 8 };
 
 /* Eight characters that name the running kernel: of its boot id, or failing
  * that of the host's name. */
@@ -59,17 +60,35 @@ static int remove_held(int fd, const char *path)
 	return result ? result : disk_remove_folder(path);
 }
 
+/* Removes what fd has open unless somebody holds it. If path means something else by now
+ * (renamed to its place, or removed and made again), there is nothing to remove. */
+static bool remove_if_free(int fd, const char *path)
+{
+	return try_lock(fd) == 0 && (!still_names(path, fd) || remove_held(fd, path) == 0);
+}
+
 bool temp_reclaim(const char *path)
 {
 	int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0)
 		return errno == ENOENT;
-	/* Renamed to its place, or removed and made again, since it was opened: then
-	 * the lock just taken is not that of the name, and the caller looks again. */
-	bool gone = try_lock(fd) == 0 &&
-	            (!still_names(path, fd) || remove_held(fd, path) == 0);
+	bool gone = remove_if_free(fd, path);
 	close(fd);
 	return gone;
+}
+
+void temp_remove_old(const char *path)
+{
+	const struct timespec pause = { .tv_nsec = 1000 * 1000 };
+	int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	for (int tries = 0; tries < MAX_WAITS && still_names(path, fd); tries++) {
+		if (remove_if_free(fd, path))
+			break;
+		nanosleep(&pause, NULL);
+	}
+	close(fd);
 }
 
 /* Makes the file or folder. Its descriptor, or -errno; RECLAIMED when another
@@ -88,11 +107,16 @@ static int make(const char *path, bool is_folder, mode_t mode)
 	return fd;
 }
 
-/* Locks what was just made. False if a reclaimer came between making and
- * locking, and has removed it or is about to. */
-static bool hold(int fd, const char *path)
+/* Locks what was just made. 0 if a reclaimer came between making and locking, and has
+ * removed it or is about to; 1 if it is held; or -errno. If yet another publisher has
+ * then used the name, a folder opened by it is what that one swapped out: so it is
+ * emptied. */
+static int hold(int fd, const char *path, bool is_folder)
 {
-	return try_lock(fd) != EWOULDBLOCK && still_names(path, fd);
+	if (try_lock(fd) == EWOULDBLOCK || !still_names(path, fd))
+		return 0;
+	int result = is_folder ? tree_empty(fd) : 0;
+	return result ? result : 1;
 }
 
 bool temp_is_ours(const char *path)
@@ -131,15 +155,17 @@ static bool make_temp(struct temp *t, const char *target, bool is_folder,
 		if (!name_temp(t->path, target, boot, n))
 			return fail_disk(err, -ENAMETOOLONG, target, "make a temporary beside it");
 		int fd = make(t->path, is_folder, mode);
-		if (fd >= 0 && hold(fd, t->path)) {
+		int held = fd >= 0 ? hold(fd, t->path, is_folder) : fd;
+		t->fd = fd;
+		if (held > 0) {
 			reclaim_following(target, boot, n);
-			t->fd = fd;
 			return true;
 		}
-		if (fd >= 0)
-			close(fd);
-		else if (fd != -EEXIST && fd != RECLAIMED)
-			return fail_disk(err, fd, target, "make a temporary beside it");
+		if (held < 0 && held != -EEXIST && held != RECLAIMED) {
+			temp_discard(t);
+			return fail_disk(err, held, target, "make a temporary beside it");
+		}
+		temp_close(t);
 		n += fd >= 0 || !temp_reclaim(t->path);
 	}
 	return fail(err, EXIT_ENVIRONMENT, "%s: gave up after %d temporaries that exist",

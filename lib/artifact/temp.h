@@ -41,4 +41,9 @@ bool temp_is_ours(const char *path);
  * removed; true also when it was gone already. */
 bool temp_reclaim(const char *path);
 
+/* Removes the old folder that a swap has put at a temporary's name. Nobody holds it,
+ * but for the moment in which another publisher has just swapped it in: that is waited
+ * for, up to half a second. */
+void temp_remove_old(const char *path);
+
 #endif

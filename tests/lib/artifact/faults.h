@@ -24,6 +24,9 @@ static struct {
 	int code;  /* the errno of FAULT_ERROR */
 	int count; /* calls so far */
 	bool no_exchange; /* renameat2 knows no flags, as on NFS */
+	/* What another process does at just this moment. */
+	void (*before_renameat2)(const char *to, unsigned flags);
+	void (*after_mkdir)(const char *path);
 } faults;
 
 static void set_fault(enum fault_kind kind, int at, int code)
@@ -95,6 +98,8 @@ int renameat2(int from_folder, const char *from, int to_folder, const char *to,
 	}
 	if (is_faulty())
 		return -1;
+	if (faults.before_renameat2)
+		faults.before_renameat2(to, flags);
 	return (int)syscall(SYS_renameat2, from_folder, from, to_folder, to, flags);
 }
 
@@ -111,7 +116,10 @@ int unlinkat(int folder, const char *name, int flags)
 
 int mkdir(const char *path, mode_t mode)
 {
-	return is_faulty() ? -1 : (int)syscall(SYS_mkdirat, AT_FDCWD, path, mode);
+	int result = is_faulty() ? -1 : (int)syscall(SYS_mkdirat, AT_FDCWD, path, mode);
+	if (result == 0 && faults.after_mkdir)
+		faults.after_mkdir(path);
+	return result;
 }
 
 #endif

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
+#include <sys/sysmacros.h>
 
 #include <cmocka.h>
 
@@ -36,6 +37,8 @@ static int clean(void **state)
 	(void)state;
 	set_fault(FAULT_NONE, 0, 0);
 	faults.no_exchange = false;
+	faults.before_renameat2 = NULL;
+	faults.after_mkdir = NULL;
 	temp_folder_remove(folder);
 	return 0;
 }
@@ -256,6 +259,88 @@ static void processes_may_publish_the_same_folder(void **state)
 	}
 }
 
+/* Somebody else's folder is there whenever the first call looks, and gone whenever the
+ * second does, `rounds` times. */
+static int rounds;
+
+static void come_and_go(const char *to, unsigned flags)
+{
+	if (rounds <= 0)
+		return;
+	if (flags & RENAME_EXCHANGE) {
+		assert_int_equal(syscall(SYS_unlinkat, AT_FDCWD, to, AT_REMOVEDIR), 0);
+		rounds--;
+	} else {
+		assert_int_equal(syscall(SYS_mkdirat, AT_FDCWD, to, 0777), 0);
+	}
+}
+
+static void a_target_may_come_and_go(void **state)
+{
+	(void)state;
+	char version = 'a';
+	rounds = 20;
+	faults.before_renameat2 = come_and_go;
+	assert_int_equal(publish_folder(&version), 0);
+	assert_int_equal(rounds, 0);
+	assert_int_equal(folder_version(target), version);
+	assert_int_equal(count_entries(folder), 1);
+	temp_folder_remove(target);
+	rounds = 1 << 20; /* it is given up some time */
+	assert_int_equal(publish_folder(&version), EXIT_ENVIRONMENT);
+	assert_int_equal(count_entries(folder), 0);
+}
+
+/* The first temporary is reclaimed as soon as it is made, and another publisher makes
+ * one of the same name, publishes it, and has yet to remove the old folder, which the name
+ * now means. */
+static void swap_out_another(const char *path)
+{
+	char file[PATH_BYTES];
+	error err;
+	faults.after_mkdir = NULL;
+	assert_true(join_path(file, sizeof file, path, "one", &err));
+	int fd = open(file, O_WRONLY | O_CREAT, 0666);
+	assert_true(fd >= 0);
+	close(fd);
+}
+
+static void a_temporary_is_empty_at_first(void **state)
+{
+	(void)state;
+	char version = 'a';
+	faults.after_mkdir = swap_out_another;
+	assert_int_equal(publish_folder(&version), 0);
+	assert_null(faults.after_mkdir);
+	assert_int_equal(folder_version(target), version);
+	assert_int_equal(count_entries(folder), 1);
+}
+
+/* Nothing of the machine's own: a test that fails takes it away. */
+static void devices_and_pipes_stay(void **state)
+{
+	(void)state;
+	static const char *const found[] = { "a pipe", "a pipe", "a device" };
+	char version = 'a', path[PATH_BYTES];
+	error err;
+	for (size_t i = 0; i < 3; i++) {
+		assert_true(join_path(path, sizeof path, folder, i == 1 ? "link" : found[i], &err));
+		int made = i == 0 ? mkfifo(path, 0666) : i == 1 ? symlink("a pipe", path) :
+		           mknod(path, S_IFCHR | 0666, makedev(1, 7));
+		if (made != 0) {
+			print_message("SKIP a device: not allowed to make one\n");
+			assert_int_equal(i, 2);
+			break;
+		}
+		strcpy(target, path);
+		assert_false(write_file(target, "x", 1, &err));
+		expect_error(&err, EXIT_ENVIRONMENT, target, "nothing there, found", found[i],
+		             NULL);
+		assert_int_equal(publish_folder(&version), EXIT_ENVIRONMENT);
+		assert_int_equal(count_entries(folder), i + 1);
+	}
+}
+
 static void an_equal_file_is_left_untouched(void **state)
 {
 	(void)state;
@@ -449,6 +534,9 @@ int main(void)
 		IN_FOLDER(a_folder_survives_kills_at_random),
 		IN_FOLDER(processes_may_publish_the_same_file),
 		IN_FOLDER(processes_may_publish_the_same_folder),
+		IN_FOLDER(a_target_may_come_and_go),
+		IN_FOLDER(a_temporary_is_empty_at_first),
+		IN_FOLDER(devices_and_pipes_stay),
 		IN_FOLDER(an_equal_file_is_left_untouched),
 		IN_FOLDER(pieces_add_up_and_can_be_abandoned),
 		IN_FOLDER(a_folder_replaces_what_is_there),
