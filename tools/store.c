@@ -300,14 +300,16 @@ static bool print_dry_run(const struct arguments *a, error *err)
 			printf("%-10.*s %8.3f s  %s\n", (int)length, tool, seconds, target);
 		}
 	}
-	if (others)
+	bool ok = !ferror(stdin) && feof(stdin);
+	if (ok && others)
 		printf("%d other commands (compiling, linking, showing)\n", others);
-	printf("%d edges, about %.1f s of work by past times%s; less where the store has "
-	       "results or outputs stay the same\n", edges, total,
-	       unknown ? ", not counting what never ran" : "");
+	if (ok)
+		printf("%d edges, about %.1f s of work by past times%s; less where the store has "
+		       "results or outputs stay the same\n", edges, total,
+		       unknown ? ", not counting what never ran" : "");
 	free(line);
 	log_free(&log);
-	return true;
+	return ok || fail(err, EXIT_ENVIRONMENT, "cannot read what ninja would do");
 }
 
 /* ---- verbs ---- */

@@ -124,13 +124,15 @@ static bool read_lines(struct edge_log *log, const char *data, size_t size, erro
 		size_t length = (size_t)((stop ? stop : end) - at);
 		struct log_entry *e = &log->entries[log->count];
 		json_doc doc;
-		error ignored;
-		*e = (struct log_entry){ 0 };
-		if (json_parse(&doc, "a line of the log", at, length, &ignored)) {
-			e->line = log->count;
-			log->count += take_entry(log, &doc, e, &ignored);
+		*e = (struct log_entry){ .line = log->count };
+		bool taken = json_parse(&doc, "a line of the log", at, length, err);
+		if (taken) {
+			taken = take_entry(log, &doc, e, err);
 			json_free(&doc);
 		}
+		if (!taken && err->code == EXIT_ENVIRONMENT) /* no memory, which says nothing */
+			return false;
+		log->count += taken;
 		at += length + 1;
 	}
 	qsort(log->entries, log->count, sizeof *log->entries, compare_entries);

@@ -1,14 +1,15 @@
 /* Faults on demand in any program, by LD_PRELOAD.
  *
  * These definitions stand in front of the C library's for every call that changes the
- * disk, and for memory. $QUERN_FAULT says what happens at the k-th of them:
+ * disk, for reading, and for memory. $QUERN_FAULT says what happens at the k-th of them:
  *
  *   kill:K            SIGKILL instead of the call
  *   ENOSPC:K EIO:K EINTR:K    the call fails so
  *   short:K           a write writes half of what it was given
  *   full:K            the K-th and every later call fails with ENOSPC
  *   malloc:K          the K-th request for memory is refused
- *   count:PATH        nothing fails; at the end PATH gets "CALLS REQUESTS\n" */
+ *   unreadable:K      the K-th opening, reading or mapping of a file fails with EIO
+ *   count:PATH        nothing fails; at the end PATH gets "CALLS REQUESTS READS\n" */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
@@ -19,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -28,13 +30,13 @@ void *__libc_calloc(size_t count, size_t size);
 void *__libc_realloc(void *old, size_t size);
 void *__libc_memalign(size_t alignment, size_t size);
 
-enum what { NOTHING, KILL, FAIL, SHORT, FULL, MEMORY, COUNT };
+enum what { NOTHING, KILL, FAIL, SHORT, FULL, MEMORY, READ, COUNT };
 
 static enum what what;
 static long at;
 static int code;
 static const char *count_path;
-static atomic_long calls, requests;
+static atomic_long calls, requests, reads;
 
 static const struct {
 	const char *name;
@@ -43,7 +45,7 @@ static const struct {
 } wishes[] = {
 	{ "kill", KILL, 0 }, { "ENOSPC", FAIL, ENOSPC }, { "EIO", FAIL, EIO },
 	{ "EINTR", FAIL, EINTR }, { "short", SHORT, 0 }, { "full", FULL, ENOSPC },
-	{ "malloc", MEMORY, 0 }, { "count", COUNT, 0 },
+	{ "malloc", MEMORY, 0 }, { "unreadable", READ, EIO }, { "count", COUNT, 0 },
 };
 
 __attribute__((constructor)) static void read_wish(void)
@@ -52,7 +54,7 @@ __attribute__((constructor)) static void read_wish(void)
 	if (!colon)
 		return;
 	at = atol(colon + 1);
-	calls = requests = 0;
+	calls = requests = reads = 0;
 	for (size_t i = 0; i < sizeof wishes / sizeof wishes[0]; i++)
 		if (strncmp(wish, wishes[i].name, (size_t)(colon - wish)) == 0) {
 			what = wishes[i].what;
@@ -66,7 +68,7 @@ __attribute__((destructor)) static void write_count(void)
 	char line[64];
 	if (what != COUNT)
 		return;
-	int size = snprintf(line, sizeof line, "%ld %ld\n", calls, requests);
+	int size = snprintf(line, sizeof line, "%ld %ld %ld\n", calls, requests, reads);
 	int fd = (int)syscall(SYS_openat, AT_FDCWD, count_path, O_WRONLY | O_CREAT | O_TRUNC,
 	                      0666);
 	if (fd < 0 || syscall(SYS_write, fd, line, size) != size)
@@ -84,6 +86,16 @@ static int is_faulty(void)
 		return 1;
 	}
 	return 0;
+}
+
+/* Counts a reading call; true if it is to fail. */
+static int is_unreadable(void)
+{
+	long now = ++reads;
+	if (what != READ || now != at)
+		return 0;
+	errno = code;
+	return 1;
 }
 
 /* How much of a write is done. */
@@ -119,9 +131,32 @@ ssize_t pwrite64(int fd, const void *data, size_t size, off_t offset)
 	return pwrite(fd, data, size, offset);
 }
 
+ssize_t read(int fd, void *data, size_t size)
+{
+	return is_file(fd) && is_unreadable() ? -1 : syscall(SYS_read, fd, data, size);
+}
+
+ssize_t pread(int fd, void *data, size_t size, off_t offset)
+{
+	return is_unreadable() ? -1 : syscall(SYS_pread64, fd, data, size, offset);
+}
+
+ssize_t pread64(int fd, void *data, size_t size, off_t offset)
+{
+	return pread(fd, data, size, offset);
+}
+
+/* Memory without a file is memory, and not counted. */
+void *mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset)
+{
+	if (fd >= 0 && is_unreadable())
+		return MAP_FAILED;
+	return (void *)syscall(SYS_mmap, at, size, protection, flags, fd, offset);
+}
+
 static int open_at(int folder, const char *path, int flags, int mode)
 {
-	if ((flags & O_CREAT) && is_faulty())
+	if (flags & O_CREAT ? is_faulty() : is_unreadable())
 		return -1;
 	return (int)syscall(SYS_openat, folder, path, flags, mode);
 }

@@ -1,16 +1,20 @@
 /* points OPTIONS: one tool, every fault of some kinds, one after the other.
  *
- *   points TOOL INJECTOR OUT WHOLE POINTS RECOVERY COMMAND KIND...
+ *   points TOOL INJECTOR OUT WHOLE POINTS RECOVERY COMMAND KIND...   < INPUT
  *
  * Runs in a tree in the state in which ninja would start the tool. For each KIND and
  * every k (or POINTS of them, spread evenly) the COMMAND runs with that fault
  * (inject.c), and then:
  *
- *   - it must have ended by an exit code of 0 or 3, with one line on standard error if
- *     it is 3; or by SIGKILL where that is the fault;
- *   - if it is 0, the tree must be as without the fault, temporaries aside;
+ *   - it must have ended by the exit code that it has without a fault, or by 3 with one
+ *     line on standard error (2 if what it could not read may as well be damaged); or by
+ *     SIGKILL where that is the fault;
+ *   - if it is the code without a fault, the tree must be as without the fault,
+ *     temporaries aside;
  *   - RECOVERY, a shell command, must end with the published and working files of the
- *     undisturbed tree in WHOLE, and run again it must have nothing to do.
+ *     undisturbed tree in WHOLE, and run again it must have nothing to do. Where it is
+ *     empty, the tool only looks: there is nothing to recover, and what it prints must be
+ *     what it prints without the fault.
  *
  * The last is what takes long, and thousands of faults leave the same few states: a
  * state that recovered once (names, modes and bytes of everything in the tree,
@@ -28,10 +32,16 @@
 
 enum { MOST_ARGUMENTS = 256, SECONDS = 120, SHOWN = 5, MOST_STATES = 1 << 20 };
 
+struct counts {
+	long calls, requests, reads; /* as inject.c counts them */
+};
+
 static const char *tool, *injector, *out, *recovery;
 static char *arguments[MOST_ARGUMENTS];
 static struct snapshot before, whole;
 static struct sum undisturbed;
+static int undisturbed_code;
+static bool only_looks;
 static struct sum *recovered; /* states that did */
 static size_t recovered_count;
 static long tried, wrong, states;
@@ -67,6 +77,7 @@ static int run_tool(const char *fault)
 	int status;
 	pid_t child = fork();
 	if (child == 0) {
+		lseek(0, 0, SEEK_SET);
 		redirect("fault.out", 1);
 		redirect("fault.err", 2);
 		setenv("QUERN_FAULT", fault, 1);
@@ -104,15 +115,28 @@ static void show_file(const char *path)
 /* ---- judging ---- */
 
 /* What is wrong with how the tool ended, or NULL. */
-static const char *judge_end(int status, bool may_be_killed)
+static const char *judge_end(int status, const char *kind)
 {
 	if (WIFSIGNALED(status))
-		return may_be_killed && WTERMSIG(status) == SIGKILL ? NULL : "ended by a signal";
-	if (WEXITSTATUS(status) == 0)
+		return strcmp(kind, "kill") == 0 && WTERMSIG(status) == SIGKILL
+		       ? NULL : "ended by a signal";
+	int code = WEXITSTATUS(status);
+	if (code == undisturbed_code)
 		return NULL;
-	if (WEXITSTATUS(status) != 3)
-		return "ended by another exit code than 0 or 3";
+	if (code != 3 && (code != 2 || strcmp(kind, "unreadable") != 0))
+		return "ended by another exit code than its own or 3";
 	return count_lines("fault.err") == 1 ? NULL : "did not say why in one line";
+}
+
+/* What is wrong with what a tool did that ended as if there had been no fault, or NULL. */
+static const char *judge_success(void)
+{
+	struct sum essence = snapshot_essence(&before);
+	if (!same_sum(&essence, &undisturbed))
+		return "said that it succeeded, and left something else";
+	if (only_looks && system("cmp -s fault.out undisturbed.out") != 0)
+		return "printed something else";
+	return NULL;
 }
 
 static bool is_known(const struct sum *state)
@@ -159,13 +183,10 @@ static void try(const char *kind, long k)
 	snprintf(fault, sizeof fault, "%s:%ld", kind, k);
 	int status = run_tool(fault);
 	struct sum state = snapshot_look(&before, out);
-	const char *reason = judge_end(status, strcmp(kind, "kill") == 0);
-	if (!reason && WIFEXITED(status) && WEXITSTATUS(status) == 0) {
-		struct sum essence = snapshot_essence(&before);
-		if (!same_sum(&essence, &undisturbed))
-			reason = "said that it succeeded, and left something else";
-	}
-	if (!reason && !is_known(&state)) {
+	const char *reason = judge_end(status, kind);
+	if (!reason && WIFEXITED(status) && WEXITSTATUS(status) == undisturbed_code)
+		reason = judge_success();
+	if (!reason && !only_looks && !is_known(&state)) {
 		reason = judge_recovery();
 		states++;
 		if (!reason && recovered_count < MOST_STATES)
@@ -183,22 +204,28 @@ static void try(const char *kind, long k)
 	snapshot_restore(&before);
 }
 
-static void count_points(long *calls, long *requests)
+static struct counts count_points(void)
 {
-	if (run_tool("count:count.txt") != 0)
+	struct counts n;
+	int status = run_tool("count:count.txt");
+	undisturbed_code = WEXITSTATUS(status);
+	if (!WIFEXITED(status) || (undisturbed_code != 0 && !only_looks))
 		give_up("the tool fails without a fault");
 	snapshot_look(&before, out);
 	undisturbed = snapshot_essence(&before);
 	snapshot_restore(&before);
 	FILE *file = fopen("count.txt", "r");
-	if (!file || fscanf(file, "%ld %ld", calls, requests) != 2)
+	if (!file || fscanf(file, "%ld %ld %ld", &n.calls, &n.requests, &n.reads) != 3 ||
+	    rename("fault.out", "undisturbed.out") != 0)
 		give_up("count.txt");
 	fclose(file);
+	return n;
 }
 
-static void try_kind(const char *kind, long points, long calls, long requests)
+static void try_kind(const char *kind, long points, const struct counts *n)
 {
-	long most = strcmp(kind, "malloc") == 0 ? requests : calls;
+	long most = strcmp(kind, "malloc") == 0 ? n->requests :
+	            strcmp(kind, "unreadable") == 0 ? n->reads : n->calls;
 	long step = points && most > points ? most / points : 1;
 	tried = wrong = states = 0;
 	for (long k = 1; k <= most; k += step)
@@ -211,13 +238,14 @@ static void try_kind(const char *kind, long points, long calls, long requests)
 int main(int argc, char **argv)
 {
 	char here[4096];
-	long calls, requests, all = 0;
+	long all = 0;
 	if (argc < 9 || !getcwd(here, sizeof here))
 		return 1;
 	tool = argv[1];
 	injector = argv[2];
 	out = argv[3];
 	recovery = argv[6];
+	only_looks = !recovery[0];
 	split_command(argv[7]);
 	recovered = malloc(MOST_STATES * sizeof *recovered);
 	if (!recovered || chdir(argv[4]) != 0)
@@ -226,9 +254,9 @@ int main(int argc, char **argv)
 	if (chdir(here) != 0)
 		give_up(here);
 	snapshot_take(&before, out, "backup");
-	count_points(&calls, &requests);
+	const struct counts counts = count_points();
 	for (int i = 8; i < argc; i++) {
-		try_kind(argv[i], atol(argv[5]), calls, requests);
+		try_kind(argv[i], atol(argv[5]), &counts);
 		all += wrong;
 	}
 	return all != 0;
