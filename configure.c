@@ -100,27 +100,32 @@ static bool quote_command(text *out, const char *program, int argc, char **argv,
 	return text_ok(out, err);
 }
 
-static bool write_text(const char *folder, const char *name, const text *content,
-                       error *err)
-{
-	char path[PATH_BYTES];
-	return join_path(path, sizeof path, folder, name, err) &&
-	       write_file_if_changed(path, content->data ? content->data : "",
-	                             content->length, NULL, err);
-}
-
-/* dry-run.ninja is the same graph under another name: ninja looks at it without first
- * remaking its manifest, which `ninja -n` by itself takes for the end of the matter. */
+/* build.ninja comes last: it depends on the others. dry-run.ninja is the same graph under
+ * another name: ninja looks at it without first remaking its manifest, which `ninja -n` by
+ * itself takes for the end of the matter. */
 static bool write_tree(const struct emitted *e, const char *out, error *err)
 {
 	static char include[] = "include build.ninja\n";
 	const text dry_run = { .data = include, .length = sizeof include - 1 };
-	return make_folders(out, err) && write_text(out, "scan.list", &e->scan_list, err) &&
-	       write_text(out, "help.txt", &e->help, err) &&
-	       write_text(out, "artifacts.list", &e->artifacts, err) &&
-	       write_text(out, "dry-run.ninja", &dry_run, err) &&
-	       write_text(out, "report.json", &e->report, err) &&
-	       write_text(".", "build.ninja", &e->ninja, err);
+	const struct {
+		const char *name;
+		const text *content;
+	} parts[] = {
+		{ "scan.list", &e->scan_list }, { "help.txt", &e->help },
+		{ "artifacts.list", &e->artifacts }, { "dry-run.ninja", &dry_run },
+		{ "report.json", &e->report }, { "build.ninja", &e->ninja },
+	};
+	enum { PARTS = sizeof parts / sizeof parts[0] };
+	char paths[PARTS][PATH_BYTES];
+	struct new_file files[PARTS];
+	bool ok = make_folders(out, err);
+	for (int i = 0; ok && i < PARTS; i++) {
+		ok = join_path(paths[i], PATH_BYTES, i < PARTS - 1 ? out : ".", parts[i].name, err);
+		files[i] = (struct new_file){ paths[i],
+			parts[i].content->data ? parts[i].content->data : "",
+			parts[i].content->length };
+	}
+	return ok && write_files_if_changed(files, PARTS, err);
 }
 
 static bool configure(const struct arguments *a, const char *command, error *err)

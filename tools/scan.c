@@ -216,12 +216,13 @@ static bool scan_line(struct scanner *s, const struct line *l, error *err)
 	          (there || make_parent(l->fields[1], err));
 	const char *content = stamp.data ? stamp.data : "";
 	/* The stamp of an output speaks of damage alone: it moves as long as there is
-	 * some, and stays when there is none. */
+	 * some, and stays when there is none. None waits for the disk: what a power cut left
+	 * of a stamp is looked at again by the next build. */
 	if (ok && is_output && (stamp.length || !there)) {
 		changed = true;
-		ok = write_file(l->fields[1], content, stamp.length, err);
+		ok = write_cache(l->fields[1], content, stamp.length, err);
 	} else if (ok && !is_output) {
-		ok = write_file_if_changed(l->fields[1], content, stamp.length, &changed, err);
+		ok = write_cache_if_changed(l->fields[1], content, stamp.length, &changed, err);
 	}
 	s->moved += changed;
 	text_free(&stamp);

@@ -108,16 +108,80 @@ static bool holds(int fd, const char *data, size_t size)
 	return true;
 }
 
-bool write_file_if_changed(const char *path, const void *data, size_t size,
-                           bool *changed, error *err)
+/* Does the file hold exactly these bytes already? */
+static bool is_current(const char *path, const void *data, size_t size)
 {
 	int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	bool equal = fd >= 0 && holds(fd, data, size);
 	if (fd >= 0)
 		close(fd);
+	return equal;
+}
+
+bool write_file_if_changed(const char *path, const void *data, size_t size,
+                           bool *changed, error *err)
+{
+	bool equal = is_current(path, data, size);
 	if (changed)
 		*changed = !equal;
 	return equal || write_file(path, data, size, err);
+}
+
+bool write_cache_if_changed(const char *path, const void *data, size_t size,
+                            bool *changed, error *err)
+{
+	*changed = !is_current(path, data, size);
+	return !*changed || write_cache(path, data, size, err);
+}
+
+static bool begin_file(struct atomic_file *f, const struct new_file *file, error *err)
+{
+	if (!atomic_begin(f, file->path, err) || !atomic_write(f, file->data, file->size, err))
+		return false;
+	disk_start_sync(f->temp.fd);
+	return true;
+}
+
+/* The files that were begun: all synced, then all renamed, then their folders synced. */
+static bool commit_files(struct atomic_file *files, size_t count, error *err)
+{
+	const char *failed = NULL, *before = "";
+	int result = 0;
+	for (size_t i = 0; result == 0 && i < count; i++)
+		if (files[i].temp.fd >= 0 && (result = disk_sync(files[i].temp.fd)) != 0)
+			failed = files[i].target;
+	for (size_t i = 0; result == 0 && i < count; i++)
+		if (files[i].temp.fd >= 0 &&
+		    (result = disk_rename(files[i].temp.path, files[i].target)) != 0)
+			failed = files[i].target;
+	for (size_t i = 0; result == 0 && i < count; i++) {
+		size_t folder = last_name(files[i].target);
+		if (files[i].temp.fd < 0 || (folder == last_name(before) &&
+		                             memcmp(before, files[i].target, folder) == 0))
+			continue;
+		before = files[i].target;
+		if ((result = disk_sync_parent(before)) != 0)
+			failed = before;
+	}
+	return result == 0 || fail_disk(err, result, failed, "publish the file");
+}
+
+bool write_files_if_changed(const struct new_file *files, size_t count, error *err)
+{
+	struct atomic_file *begun = calloc(count, sizeof *begun);
+	if (!begun)
+		return fail_memory(err, "new files", count * sizeof *begun);
+	bool ok = true;
+	for (size_t i = 0; i < count; i++)
+		begun[i].temp.fd = -1;
+	for (size_t i = 0; ok && i < count; i++)
+		ok = is_current(files[i].path, files[i].data, files[i].size) ||
+		     begin_file(&begun[i], &files[i], err);
+	ok = ok && commit_files(begun, count, err);
+	for (size_t i = 0; i < count; i++)
+		temp_discard(&begun[i].temp);
+	free(begun);
+	return ok;
 }
 
 bool draft_begin(struct draft *d, const char *target, error *err)

@@ -39,6 +39,20 @@ bool write_cache(const char *path, const void *data, size_t size, error *err);
 bool write_file_if_changed(const char *path, const void *data, size_t size,
                            bool *changed, error *err);
 
+/* As write_cache, of a file whose content is compared at every build. */
+bool write_cache_if_changed(const char *path, const void *data, size_t size,
+                            bool *changed, error *err);
+
+/* Several files, each as by write_file_if_changed, and renamed in this order: the disk is
+ * waited for about once, not once a file. */
+struct new_file {
+	const char *path;
+	const void *data;
+	size_t size;
+};
+
+bool write_files_if_changed(const struct new_file *files, size_t count, error *err);
+
 /* A folder in the making. Its files are put there by the two calls below, or by
  * anything else that writes under draft.temp.path. As with atomic_file, nothing
  * is left after a failure. */
