@@ -11,7 +11,7 @@ void data_options(struct data_arguments *a, struct option *options)
 {
 	struct source_settings *s = &a->source;
 	*s = (struct source_settings){ .prompt = "answer", .on_bad_sample = "stop",
-		.samples = 16, .block_samples = 16 };
+		.samples = 16, .block_samples = 16, .tree = &a->tree };
 	a->part = "0/1";
 	const struct option table[DATA_OPTIONS] = {
 		{ "model", OPTION_TEXT, &s->model, "DIR", "checkpoint folder", true },
@@ -19,6 +19,8 @@ void data_options(struct data_arguments *a, struct option *options)
 		{ "calib-db", OPTION_TEXT, &s->calib_db, "FILE", "SQLite calibration DB", false },
 		{ "image-root", OPTION_TEXT, &s->image_root, "DIR",
 		  "folder that image paths start from", false },
+		{ "pixels", OPTION_TEXT, &s->pixels, "FILE",
+		  "list of the images as decode left them (default: decode them here)", false },
 		{ "prompt", OPTION_TEXT, &s->prompt, "FORM",
 		  "answer, user_turn or text (default answer)", false },
 		{ "samples", OPTION_INTEGER, &s->samples, "N", "rows to use (default 16)", false },

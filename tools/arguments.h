@@ -20,7 +20,7 @@ struct data_arguments {
 	struct device_wish device;
 };
 
-enum { DATA_OPTIONS = 15, FORMAT_OPTIONS = 8 };
+enum { DATA_OPTIONS = 16, FORMAT_OPTIONS = 8 };
 
 /* Defaults, then DATA_OPTIONS entries of a table of options. */
 void data_options(struct data_arguments *a, struct option *options);

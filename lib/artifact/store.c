@@ -16,27 +16,27 @@
 enum { COPY_BYTES = 1 << 20, MAX_RESULT_BYTES = 64 << 20 };
 
 /* Makes a folder whose name survives a power cut. */
-static bool make_folder(const char *path, error *err)
+static bool make_folder(const struct store *s, const char *path, error *err)
 {
 	int result = disk_make_folder(path);
 	if (result == -EEXIST)
 		return true;
-	if (result == 0)
+	if (result == 0 && !s->hasty)
 		result = disk_sync_parent(path);
 	return result == 0 || fail_disk(err, result, path, "make the folder");
 }
 
-static bool make_parent(const char *path, error *err)
+static bool make_parent(const struct store *s, const char *path, error *err)
 {
 	char folder[PATH_BYTES];
 	snprintf(folder, sizeof folder, "%.*s", (int)last_name(path) - 1, path);
-	return make_folder(folder, err);
+	return make_folder(s, folder, err);
 }
 
 static bool make_inside(const struct store *s, const char *name, error *err)
 {
 	char path[PATH_BYTES];
-	return join_path(path, sizeof path, s->folder, name, err) && make_folder(path, err);
+	return join_path(path, sizeof path, s->folder, name, err) && make_folder(s, path, err);
 }
 
 bool store_open(struct store *s, const char *folder, error *err)
@@ -46,6 +46,7 @@ bool store_open(struct store *s, const char *folder, error *err)
 	if (length + 256 > sizeof s->folder)
 		return fail_disk(err, -ENAMETOOLONG, folder, "open the store");
 	memcpy(s->folder, folder, length + 1);
+	s->hasty = false;
 	int result = disk_make_folders(folder);
 	return (result == 0 || fail_disk(err, result, folder, "make the store")) &&
 	       make_inside(s, "objects", err) && make_inside(s, "results", err) &&
@@ -215,10 +216,10 @@ static bool place_writer(struct object_writer *w, const struct output *o, error 
 		return false;
 	if (present)
 		return true;
-	if (!store_object_path(w->store, &o->digest, path, err) || !make_parent(path, err))
+	if (!store_object_path(w->store, &o->digest, path, err) || !make_parent(w->store, path, err))
 		return false;
 	set_mark(w->temp.fd, &o->digest);
-	int result = disk_sync(w->temp.fd);
+	int result = w->store->hasty ? 0 : disk_sync(w->temp.fd);
 	if (result == 0)
 		result = disk_rename(w->temp.path, path);
 	return result == 0 || fail_disk(err, result, path, "store the object");
@@ -298,7 +299,7 @@ static bool check_outputs(const struct store *s, const struct output *outputs,
 			            "%s: expected this object of output '%s' with %" PRIu64
 			            " bytes, found none", path, outputs[i].name,
 			            outputs[i].bytes);
-		if (synced[first])
+		if (synced[first] || s->hasty)
 			continue;
 		synced[first] = true;
 		int result = disk_sync_parent(path);
@@ -308,21 +309,30 @@ static bool check_outputs(const struct store *s, const struct output *outputs,
 	return true;
 }
 
+/* A file of a result. */
+static bool write_part(const struct store *s, const char *folder, const char *name,
+                       const text *content, error *err)
+{
+	char path[PATH_BYTES];
+	return join_path(path, sizeof path, folder, name, err) &&
+	       (s->hasty ? write_cache(path, content->data, content->length, err)
+	                 : write_file_if_changed(path, content->data, content->length, NULL,
+	                                         err));
+}
+
 bool store_publish(const struct store *s, const struct key *key,
                    const struct output *outputs, size_t count, error *err)
 {
 	struct digest digest;
-	char folder[PATH_BYTES], path[PATH_BYTES];
+	char folder[PATH_BYTES];
 	text lines = { 0 };
 	bool ok = key_digest(key, &digest, err) &&
 	          result_print(outputs, count, &lines, err) &&
 	          check_outputs(s, outputs, count, err) &&
 	          store_result_path(s, &digest, folder, err) &&
-	          make_parent(folder, err) && make_folder(folder, err) &&
-	          join_path(path, sizeof path, folder, "key.txt", err) &&
-	          write_file_if_changed(path, key->text.data, key->text.length, NULL, err) &&
-	          join_path(path, sizeof path, folder, "result.txt", err) &&
-	          write_file_if_changed(path, lines.data, lines.length, NULL, err);
+	          make_parent(s, folder, err) && make_folder(s, folder, err) &&
+	          write_part(s, folder, "key.txt", &key->text, err) &&
+	          write_part(s, folder, "result.txt", &lines, err);
 	text_free(&lines);
 	return ok;
 }

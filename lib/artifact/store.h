@@ -32,6 +32,9 @@
 
 struct store {
 	char folder[PATH_BYTES];
+	bool hasty; /* nothing that is stored is waited for to be on the disk, and a power cut
+	               may tear it: for results that are quicker made again than synced, and
+	               whose every byte is checked by whoever reads them */
 };
 
 /* Makes the folders that are not there yet. */

@@ -52,19 +52,37 @@ static bool check_format(const char *path, const mapped_file *file,
 	            path, start);
 }
 
-static bool check_file(const char *path, const mapped_file *file, error *err)
+static bool check_size(const char *path, const struct image_size *size, error *err)
 {
-	struct image_size size;
-	if (!check_format(path, file, &size, err))
-		return false;
-	if (size.width >= 1 && size.width <= IMAGE_MAX_SIDE && size.height >= 1 &&
-	    size.height <= IMAGE_MAX_SIDE &&
-	    (int64_t)size.width * size.height <= IMAGE_MAX_PIXELS)
+	if (size->width >= 1 && size->width <= IMAGE_MAX_SIDE && size->height >= 1 &&
+	    size->height <= IMAGE_MAX_SIDE &&
+	    (int64_t)size->width * size->height <= IMAGE_MAX_PIXELS)
 		return true;
 	return fail(err, EXIT_BAD_INPUT,
 	            "%s: expected an image of 1 to %d pixels a side and %d in all, found "
 	            "%u x %u",
-	            path, IMAGE_MAX_SIDE, IMAGE_MAX_PIXELS, size.width, size.height);
+	            path, IMAGE_MAX_SIDE, IMAGE_MAX_PIXELS, size->width, size->height);
+}
+
+bool image_file_open(struct image_file *file, const char *path, error *err)
+{
+	struct image_size size;
+	*file = (struct image_file){ .path = path };
+	if (!map_file(&file->content, path, err))
+		return false;
+	if (!check_format(path, &file->content, &size, err) || !check_size(path, &size, err)) {
+		image_file_close(file);
+		return false;
+	}
+	file->width = (int)size.width;
+	file->height = (int)size.height;
+	return true;
+}
+
+void image_file_close(struct image_file *file)
+{
+	unmap_file(&file->content);
+	*file = (struct image_file){ 0 };
 }
 
 /* stb_image that runs out of memory while it looks what kind of file it has says that it
@@ -79,25 +97,27 @@ static bool refuse_undecodable(const char *path, int code, error *err)
 	            reason ? reason : "damaged");
 }
 
+bool image_decode(const struct image_file *file, struct image *out, error *err)
+{
+	int channels_in_file;
+	*out = (struct image){ 0 };
+	errno = 0;
+	out->rgb = stbi_load_from_memory(file->content.data, (int)file->content.size,
+	                                 &out->width, &out->height, &channels_in_file, 3);
+	if (out->rgb)
+		return true;
+	*out = (struct image){ 0 };
+	return refuse_undecodable(file->path, errno, err);
+}
+
 bool image_load(struct image *image, const char *path, error *err)
 {
-	mapped_file file;
+	struct image_file file;
 	*image = (struct image){ 0 };
-	if (!map_file(&file, path, err))
+	if (!image_file_open(&file, path, err))
 		return false;
-	bool ok = check_file(path, &file, err);
-	if (ok) {
-		int channels_in_file;
-		errno = 0;
-		image->rgb = stbi_load_from_memory(file.data, (int)file.size,
-		                                   &image->width, &image->height,
-		                                   &channels_in_file, 3);
-		if (!image->rgb) {
-			*image = (struct image){ 0 };
-			ok = refuse_undecodable(path, errno, err);
-		}
-	}
-	unmap_file(&file);
+	bool ok = image_decode(&file, image, err);
+	image_file_close(&file);
 	return ok;
 }
 

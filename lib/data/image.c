@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "lib/base/file.h"
 #include "lib/base/json.h"
 
 enum { MAX_PROCESSOR_BYTES = 1 << 20, MAX_SIDE_RATIO = 200 };
@@ -260,38 +259,60 @@ bool image_to_patches(const struct image *image, const struct image_processor *p
 	return true;
 }
 
-/* smart_resize and image_resize of the image that came from `path`. */
-static bool resize_for_model(const struct image *image, const char *path,
-                             const struct image_processor *p,
-                             const struct vision_config *v, int64_t pixel_limit,
-                             struct image *out, error *err)
+struct pixel_bounds pixel_bounds(const struct image_processor *p,
+                                 const struct vision_config *v, int64_t pixel_limit)
 {
-	int height = 0, width = 0;
-	int64_t max_pixels = p->max_pixels;
-	if (pixel_limit > 0 && pixel_limit < max_pixels)
-		max_pixels = pixel_limit;
-	if (smart_resize(image->height, image->width, v->patch * v->merge,
-	                 p->min_pixels, max_pixels, &height, &width, err) &&
-	    image_resize(image, width, height, out, err))
-		return true;
+	bool lower = pixel_limit > 0 && pixel_limit < p->max_pixels;
+	return (struct pixel_bounds){ .unit = v->patch * v->merge,
+		.min_pixels = p->min_pixels,
+		.max_pixels = lower ? pixel_limit : p->max_pixels };
+}
+
+/* Resizing knows nothing of files. */
+static bool fail_naming(const char *path, error *err)
+{
 	error nameless = *err;
 	return fail(err, nameless.code, "%s: %s", path, nameless.text);
+}
+
+bool image_fit(const struct image_file *file, const struct pixel_bounds *bounds,
+               int *height, int *width, error *err)
+{
+	return smart_resize(file->height, file->width, bounds->unit, bounds->min_pixels,
+	                    bounds->max_pixels, height, width, err) ||
+	       fail_naming(file->path, err);
+}
+
+bool image_make_pixels(const struct image_file *file, int width, int height,
+                       struct image *out, error *err)
+{
+	struct image decoded;
+	*out = (struct image){ 0 };
+	if (!image_decode(file, &decoded, err))
+		return false;
+	bool ok = image_resize(&decoded, width, height, out, err);
+	image_free(&decoded);
+	return ok || fail_naming(file->path, err);
 }
 
 bool load_patches(const char *path, const struct image_processor *p,
                   const struct vision_config *v, int64_t pixel_limit,
                   struct patches *out, error *err)
 {
-	struct image decoded, resized;
+	const struct pixel_bounds bounds = pixel_bounds(p, v, pixel_limit);
+	struct image_file file;
+	struct image pixels;
+	int height = 0, width = 0;
 	*out = (struct patches){ 0 };
-	if (!image_load(&decoded, path, err))
+	if (!image_file_open(&file, path, err))
 		return false;
-	bool ok = resize_for_model(&decoded, path, p, v, pixel_limit, &resized, err);
-	image_free(&decoded);
+	bool ok = image_fit(&file, &bounds, &height, &width, err) &&
+	          image_make_pixels(&file, width, height, &pixels, err);
+	image_file_close(&file);
 	if (!ok)
 		return false;
-	ok = image_to_patches(&resized, p, v, out, err);
-	image_free(&resized);
+	ok = image_to_patches(&pixels, p, v, out, err);
+	image_free(&pixels);
 	return ok;
 }
 

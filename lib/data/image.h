@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "lib/base/error.h"
+#include "lib/base/file.h"
 #include "lib/checkpoint/config.h"
 
 /* What is decoded or made at most: beyond it a file is refused, not swallowed. */
@@ -31,9 +32,22 @@ struct image_processor {
 bool image_processor_load(struct image_processor *p, const char *model_folder,
                           error *err);
 
-/* JPEG or PNG; alpha is dropped and grey repeated, as PIL's convert("RGB")
- * does; of 16 bits a sample the upper 8 count; EXIF rotation is not applied.
- * Structure and size are checked before any pixel is decoded. */
+/* A file that holds an image, JPEG or PNG: structure and size are checked, nothing is
+ * decoded yet. */
+struct image_file {
+	const char *path; /* the caller's */
+	mapped_file content;
+	int width, height;
+};
+
+bool image_file_open(struct image_file *file, const char *path, error *err);
+void image_file_close(struct image_file *file);
+
+/* Alpha is dropped and grey repeated, as PIL's convert("RGB") does; of 16 bits a sample
+ * the upper 8 count; EXIF rotation is not applied. */
+bool image_decode(const struct image_file *file, struct image *out, error *err);
+
+/* All of it at once. */
 bool image_load(struct image *image, const char *path, error *err);
 void image_free(struct image *image);
 
@@ -42,6 +56,21 @@ void image_free(struct image *image);
  * know the file; callers add its name. */
 bool smart_resize(int height, int width, int factor, int64_t min_pixels,
                   int64_t max_pixels, int *out_height, int *out_width, error *err);
+
+/* What decides the size that a model gives an image, beside the image. */
+struct pixel_bounds {
+	int unit; /* sides are multiples of it */
+	int64_t min_pixels, max_pixels;
+};
+
+/* The processor's bounds, the upper one lowered to `pixel_limit` if that is > 0 and
+ * smaller. */
+struct pixel_bounds pixel_bounds(const struct image_processor *p,
+                                 const struct vision_config *v, int64_t pixel_limit);
+
+/* The size that an image gets within the bounds: smart_resize, its error with the file. */
+bool image_fit(const struct image_file *file, const struct pixel_bounds *bounds,
+               int *height, int *width, error *err);
 
 /* PIL.Image.resize((width, height), BICUBIC) on uint8 RGB, as Pillow 13 does it
  * (see resize.c about earlier versions). */
@@ -61,8 +90,12 @@ struct patches {
 bool image_to_patches(const struct image *image, const struct image_processor *p,
                       const struct vision_config *v, struct patches *out, error *err);
 
-/* image_load + smart_resize (with max_pixels lowered to `pixel_limit` if that
- * is > 0 and smaller) + image_resize + image_to_patches. */
+/* image_decode + image_resize, to a size from image_fit. */
+bool image_make_pixels(const struct image_file *file, int width, int height,
+                       struct image *out, error *err);
+
+/* From the file to the patches: image_fit within pixel_bounds(p, v, pixel_limit),
+ * image_make_pixels, image_to_patches. */
 bool load_patches(const char *path, const struct image_processor *p,
                   const struct vision_config *v, int64_t pixel_limit,
                   struct patches *out, error *err);

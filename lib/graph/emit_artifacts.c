@@ -7,6 +7,7 @@
 
 #include "lib/base/file.h"
 #include "lib/graph/emit_internal.h"
+#include "lib/graph/emit_pixels.h"
 
 static void add_artifact(text *out, const char *kind, const char *model, const char *owner,
                          const char *what)
@@ -54,6 +55,25 @@ static void add_samples(text *out, const struct catalog_baseline *b, int64_t sam
 	add_stamp(out, b->model->name, "weights");
 	add_stamp(out, b->model->name, "texts");
 	add_stamp(out, k->name, "data");
+	if (k->calib_db)
+		add_from(out, b->model->name, k->name, "pixels");
+}
+
+/* The decoded images of a set, which are the samples' too. */
+static void add_pixels(text *out, const struct catalog_model *model,
+                       const struct calibration *k)
+{
+	char path[PATH_BYTES];
+	name_pixels(path, model, k, ".");
+	add_artifact(out, "work", model->name, k->name, "pixels");
+	add_tools(out, "decode", NULL);
+	add_number(out, "samples", most_samples(k));
+	add_number(out, "max_pixels", k->max_pixels);
+	add_parameter(out, "on_bad_sample", k->on_bad_sample);
+	add_stamp(out, model->name, "weights");
+	add_stamp(out, model->name, "texts");
+	add_stamp(out, k->name, "data");
+	text_printf(out, "output\t%s\n", path + strlen("./"));
 }
 
 static void add_globs(text *out, const char *name, const struct globs *globs)
@@ -324,6 +344,10 @@ static void add_diversity(text *out, const struct catalog *c, const struct catal
 bool emit_artifacts(text *out, const struct plan *plan, int64_t workers, error *err)
 {
 	const struct catalog *c = plan->catalog;
+	for (int m = 0; m < c->model_count; m++)
+		for (int i = 0; i < c->calibration_count; i++)
+			if (calibration_has_pixels(c, &c->models[m], &c->calibrations[i]))
+				add_pixels(out, &c->models[m], &c->calibrations[i]);
 	for (int i = 0; i < c->baseline_count; i++)
 		add_baseline(out, &plan->baselines[i], workers);
 	for (int i = 0; i < c->scheme_count; i++) {

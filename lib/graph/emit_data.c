@@ -7,6 +7,7 @@
 
 #include "lib/base/file.h"
 #include "lib/graph/emit_internal.h"
+#include "lib/graph/emit_pixels.h"
 
 void add_word(text *out, const char *word)
 {
@@ -45,6 +46,11 @@ static void add_data_arguments(text *out, const struct catalog_baseline *b)
 		add_option(out, "calib-db", k->calib_db);
 	if (k->image_root)
 		add_option(out, "image-root", k->image_root);
+	if (k->calib_db) {
+		char pixels[PATH_BYTES];
+		name_pixels(pixels, b->model, k, "$o");
+		text_printf(out, " --pixels %s", pixels);
+	}
 	add_option(out, "prompt", k->prompt_form);
 	text_printf(out, " --block-samples %lld --max-tokens %lld --max-pixels %lld",
 	            (long long)k->block_samples, (long long)k->max_tokens,
@@ -132,7 +138,11 @@ void name_stamps(struct stamp_names *names, const struct catalog_baseline *b,
 {
 	snprintf(names->weights, PATH_BYTES, "%s/stamps/%s.weights", out, b->model->name);
 	snprintf(names->texts, PATH_BYTES, "%s/stamps/%s.texts", out, b->model->name);
-	snprintf(names->data, PATH_BYTES, "%s/stamps/%s.data", out, b->calibration->name);
+	snprintf(names->rows, PATH_BYTES, "%s/stamps/%s.data", out, b->calibration->name);
+	char pixels[PATH_BYTES] = "";
+	if (b->calibration->calib_db)
+		name_pixels(pixels, b->model, b->calibration, out);
+	snprintf(names->data, sizeof names->data, "%s %s", names->rows, pixels);
 }
 
 static void scan_baseline(struct emitted *e, const struct stamp_names *names,
@@ -142,12 +152,9 @@ static void scan_baseline(struct emitted *e, const struct stamp_names *names,
 	char more[PATH_BYTES + 32] = "";
 	add_scan(e, "weights", names->weights, b->model->path, "");
 	add_scan(e, "texts", names->texts, b->model->path, "");
-	if (k->calib_db) {
-		int64_t most = k->calib_samples > k->score_samples ? k->calib_samples
-		                                                   : k->score_samples;
-		snprintf(more, sizeof more, "%s\t%lld", k->image_root, (long long)most);
-	}
-	add_scan(e, k->captions ? "file" : "images", names->data,
+	if (k->calib_db)
+		snprintf(more, sizeof more, "%s\t%lld", k->image_root, (long long)most_samples(k));
+	add_scan(e, k->captions ? "file" : "images", names->rows,
 	         k->captions ? k->captions : k->calib_db, more);
 }
 
@@ -511,6 +518,7 @@ bool emit_data(struct emitted *e, text *edges, const struct plan *plan,
 		emit_pareto(e, edges, folder, p->catalog);
 		emit_quantizes(e, edges, p->catalog, &names, settings->out);
 	}
+	emit_pixels(e, edges, plan, settings->out);
 	emit_schemes(e, edges, plan, settings->out);
 	emit_defaults(edges, c, settings->out);
 	if (!emit_artifacts(&e->artifacts, plan, settings->workers, err) ||

@@ -56,9 +56,12 @@ void add_glob_options(text *out, const char *option, const struct globs *globs);
 void add_scan(struct emitted *e, const char *kind, const char *stamp, const char *what,
               const char *more);
 
-/* Stamps of one baseline: its weights, the model's other files, its data. */
+/* What the edges of one baseline wait for: the stamps of its weights, of the model's other
+ * files and of its rows; and as `data` the latter with, where they have images, the list of
+ * these decoded. */
 struct stamp_names {
-	char weights[PATH_BYTES], texts[PATH_BYTES], data[PATH_BYTES];
+	char weights[PATH_BYTES], texts[PATH_BYTES], rows[PATH_BYTES];
+	char data[2 * PATH_BYTES];
 };
 
 void name_stamps(struct stamp_names *names, const struct catalog_baseline *b,

@@ -5,6 +5,7 @@
 
 #include "lib/base/json_tree.h"
 #include "lib/graph/emit_internal.h"
+#include "lib/graph/emit_pixels.h"
 
 void name_damage(char *path, const struct catalog_baseline *b,
                         const struct evaluation_set *k, const char *out)
@@ -27,6 +28,17 @@ static void scan_evaluation(struct emitted *e, const struct evaluation_set *k,
 	         k->captions ? k->captions : k->eval_list, more);
 }
 
+/* The list of the set's decoded images, where it has any: " path". */
+static void add_set_pixels(text *out, const struct catalog_baseline *b,
+                           const struct evaluation_set *k)
+{
+	char path[PATH_BYTES];
+	if (!k->eval_list)
+		return;
+	name_evaluation_pixels(path, b->model, k, "$o");
+	text_printf(out, " %s", path);
+}
+
 static void add_set_arguments(text *out, const struct catalog_baseline *b,
                               const struct evaluation_set *k, int64_t samples,
                               const char *tree)
@@ -37,6 +49,9 @@ static void add_set_arguments(text *out, const struct catalog_baseline *b,
 	           k->captions ? k->captions : k->eval_list);
 	if (k->image_root)
 		add_option(out, "image-root", k->image_root);
+	if (k->eval_list)
+		text_puts(out, " --pixels");
+	add_set_pixels(out, b, k);
 	add_option(out, "prompt", k->prompt_form);
 	add_option(out, "baseline-name", b->name);
 	add_option(out, "set-name", k->name);
@@ -69,6 +84,7 @@ static void emit_evaluate(struct emitted *e, text *out, const struct plan *plan,
 	snprintf(stamp, sizeof stamp, "%s/stamps/evaluate.%s.data", tree, k->name);
 	scan_evaluation(e, k, stamp);
 	text_printf(out, "build %s: evaluate |", damage);
+	add_set_pixels(out, b, k);
 	add_slices(out, plan->catalog, b, tree);
 	add_folds(out, b, "", tree);
 	text_printf(out, " %s/amax.json %s/%s_quant_manifest.json %s %s %s" TOOL("evaluate")
@@ -109,6 +125,11 @@ static void emit_quality(struct emitted *e, text *out, const struct plan *plan,
 	char path[PATH_BYTES], folder[PATH_BYTES];
 	struct stamp_names stamps;
 	name_stamps(&stamps, b, tree);
+	if (k->eval_list) { /* the images decoded, beside the model's other files */
+		size_t length = strlen(stamps.texts);
+		name_evaluation_pixels(path, b->model, k, "$o");
+		snprintf(stamps.texts + length, sizeof stamps.texts - length, " %s", path);
+	}
 	name_quality(path, b, tree);
 	baseline_folder(folder, b, tree);
 	text_printf(out, "build %s: quality | %s/amax.json %s/%s_quant_manifest.json %s %s "

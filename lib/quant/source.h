@@ -11,6 +11,7 @@
 #include "lib/base/error.h"
 #include "lib/checkpoint/config.h"
 #include "lib/data/image.h"
+#include "lib/data/pixels.h"
 #include "lib/data/prompt.h"
 #include "lib/data/samples.h"
 #include "lib/data/tokenizer.h"
@@ -20,6 +21,8 @@ struct source_settings {
 	const char *model;
 	const char *captions, *calib_db, *eval_list; /* one of the three */
 	const char *image_root;
+	const char *pixels;        /* list of the images decoded already; NULL: decode here */
+	const char *const *tree;   /* whose store has them: where --tree is kept */
 	const char *prompt;        /* "answer", "user_turn", "text" */
 	const char *on_bad_sample; /* "stop" or "skip" */
 	int64_t samples, block_samples, max_tokens, max_pixels;
@@ -35,10 +38,17 @@ struct source {
 	struct tokenizer *tokenizer;
 	struct sample_list rows;
 	int64_t blocks; /* of block_samples rows, the last one maybe shorter */
+	struct pixel_list pixels; /* with settings->pixels */
+	struct store store;
 };
 
 /* Whether the settings make sense, before anything is opened; part of source_open. */
 bool source_check(const struct source_settings *settings, error *err);
+
+/* The part of that, and of opening, that needs no model: which rows of which file. */
+bool source_check_rows(const struct source_settings *settings, error *err);
+bool source_load_rows(const struct source_settings *settings, struct sample_list *rows,
+                      error *err);
 
 bool source_open(struct source *s, const struct source_settings *settings, error *err);
 void source_close(struct source *s);

@@ -19,7 +19,7 @@
 #include "tests/support/temp_folder.h"
 
 enum {
-	WIDTH = 640, HEIGHT = 480, IMAGES = 32,
+	WIDTH = 640, HEIGHT = 480, IMAGES = 128,
 	IMAGE_TOKENS = 448, TEXT_TOKENS = 512, /* of a whole sample */
 	MAX_ROWS = 100000
 };
@@ -202,7 +202,7 @@ static bool write_images(const struct inputs *in, error *err)
 	     make_folders(folder, err);
 	for (int i = 0; ok && i < IMAGES && i < in->rows; i++) {
 		const struct png_content png = { WIDTH, HEIGHT, 8, 2, NULL, 0, rgb, WIDTH * 3 };
-		snprintf(name, sizeof name, "%02d.png", i);
+		snprintf(name, sizeof name, "%03d.png", i);
 		paint(rgb, i);
 		ok = join_path(path, sizeof path, folder, name, err) && png_write(path, &png, err);
 	}
@@ -250,7 +250,7 @@ static bool take_eval_row(void *to, int row, int image, const char *caption, err
 {
 	text *all = to;
 	(void)row;
-	text_printf(all, "{\"image_relpath\": \"images/%02d.png\", \"caption\": \"%s\"}\n", image,
+	text_printf(all, "{\"image_relpath\": \"images/%03d.png\", \"caption\": \"%s\"}\n", image,
 	            caption);
 	return text_ok(all, err);
 }
@@ -273,7 +273,7 @@ static bool run_sql(sqlite3 *db, const char *sql, error *err)
 static bool take_db_row(void *to, int row, int image, const char *caption, error *err)
 {
 	text sql = { 0 };
-	text_printf(&sql, "INSERT INTO vlm_calib_samples VALUES(%d, 'train', 'images/%02d.png', "
+	text_printf(&sql, "INSERT INTO vlm_calib_samples VALUES(%d, 'train', 'images/%03d.png', "
 	            "%d, %d, '%s')", row + 1, image, image, row, caption);
 	bool ok = text_ok(&sql, err) && run_sql(to, sql.data, err);
 	text_free(&sql);

@@ -25,6 +25,7 @@ static const struct kind {
 	bool image;
 } KINDS[] = {
 	{ "scan_inputs", FLOPS_NONE, false },
+	{ "decode_image", FLOPS_NONE, true },
 	{ "calibrate_image", FLOPS_CALIBRATE, true },
 	{ "calibrate_text", FLOPS_CALIBRATE, false },
 	{ "gradient_image", FLOPS_GRADIENT, true },

@@ -3,7 +3,7 @@
 # columns, and what it says of stages that did not run. The figures are nobody's business.
 . tests/support/scenario.sh
 
-stages="scan_inputs calibrate_image calibrate_text gradient_image gradient_text kl_image
+stages="scan_inputs decode_image calibrate_image calibrate_text gradient_image gradient_text kl_image
 quantize catalog_cold catalog_warm export evaluate_image"
 
 # The cells of a stage in the table of the last bench.

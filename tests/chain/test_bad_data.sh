@@ -130,8 +130,8 @@ manifest=$manifest/${baseline}_quant_manifest.json
 stops_at_a_bad_image() {
 	rm demo/images/scene_005.jpg
 	build_fails $scheme
-	[ "$(grep -c '^calibrate: ' build.txt)" = 1 ]
-	grep -q '^calibrate: demo/images/scene_005.jpg: cannot open' build.txt
+	[ "$(grep -c '^decode: ' build.txt)" = 1 ]
+	grep -q '^decode: demo/images/scene_005.jpg: cannot open' build.txt
 	# Weights are quantised meanwhile, whatever becomes of the samples.
 	[ -z "$(find "$out/work" "$out/models" -type f ! -name quantize.json 2>/dev/null)" ]
 	no_leftovers "$out"

@@ -21,7 +21,7 @@ all_help() {
 }
 
 no_options() {
-	for name in calibrate score merge rank quantize slice export verify diversity scan \
+	for name in decode calibrate score merge rank quantize slice export verify diversity scan \
 		sources generate; do
 		fails 1 'expected|required|missing|needs|see --help' "$work/bin/$name"
 	done

@@ -54,7 +54,7 @@ lost_log() {
 	rm "$out/.ninja_log" "$out/.ninja_deps"
 	cp -a "$repo/$out/.ninja_log" "$repo/$out/.ninja_deps" "$out/"
 	build "$scheme"
-	for tool in calibrate score quantize; do
+	for tool in decode calibrate score quantize; do
 		is "results computed by $tool" "$(computed $tool)" 0
 	done
 	digests "$out/models" | cmp - "$work/expected.txt"
@@ -62,10 +62,10 @@ lost_log() {
 
 cleaned() {
 	cd "$work/whole"
-	ninja -t clean -r calibrate merge score rank quantize slice export verify >cleaned.txt
+	ninja -t clean -r decode calibrate merge score rank quantize slice export verify >cleaned.txt
 	[ ! -e "$out/work/tiny_qwen2_5_vl/schemes/$scheme/verify.json" ]
 	build "$scheme"
-	for tool in calibrate score quantize; do
+	for tool in decode calibrate score quantize; do
 		is "results computed by $tool" "$(computed $tool)" 0
 	done
 	digests "$out/models" | cmp - "$work/expected.txt"

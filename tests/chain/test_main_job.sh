@@ -82,7 +82,7 @@ deleted_outputs() {
 	build
 	digests "$published" >after.txt
 	cmp before.txt after.txt
-	for tool in calibrate score quantize; do
+	for tool in decode calibrate score quantize; do
 		is "results computed by $tool" "$(computed $tool)" 0
 	done
 	build

@@ -37,7 +37,7 @@ lock_builds_and_records() {
 	grep -q 'schemes.lock.json' ci.txt
 	[ ! -e "$out/models" ]
 	ninja lock >build.txt 2>&1
-	is "artifacts locked" "$(grep -c '"outputs"' schemes.lock.json)" 8
+	is "artifacts locked" "$(grep -c '"outputs"' schemes.lock.json)" 9
 	! grep -q "$work\|$repo" schemes.lock.json || return 1
 	ci
 	cp schemes.lock.json first.lock

@@ -119,7 +119,7 @@ damaged_result() {
 
 lists() {
 	"$out/bin/store" list >"$work/list"
-	is "results listed" "$(grep -c ' \(quantize\|score\|calibrate\) ' "$work/list")" \
+	is "results listed" "$(grep -c ' \(decode\|quantize\|score\|calibrate\) ' "$work/list")" \
 		"$(find "$out/store/results" -name result.txt | wc -l)"
 }
 tells_why() {
@@ -147,6 +147,7 @@ statistics() {
 	for tool in scan calibrate merge score rank quantize slice export verify diversity; do
 		grep -q "^$tool  *[1-9]" "$work/stats"
 	done
+	grep -q '^decode  *1  *2  *0 ' "$work/stats"
 }
 
 # ---- gc ----

@@ -55,7 +55,7 @@ launch() {
 	cd "$work/first"
 	"$out/bin/configure" --out "$out" $settings --launch 'env LAUNCHED=yes' >configured.txt
 	ninja -t commands $scheme >commands.txt
-	is "launched commands" "$(grep -c '^env LAUNCHED=yes ' commands.txt)" 3
+	is "launched commands" "$(grep -c '^env LAUNCHED=yes ' commands.txt)" 4
 	grep -q '^env LAUNCHED=yes .*/bin/score ' commands.txt
 }
 

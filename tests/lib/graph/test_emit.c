@@ -111,6 +111,7 @@ static const struct catalog_overrides NONE;
 
 #define ALL "work/tiny_qwen2_5_vl/fp8_autoquant_all_layers_fp8_coco2017"
 #define TEXT "work/tiny_qwen2_5_vl/fp8_autoquant_full_coco2017"
+#define DECODED "work/tiny_qwen2_5_vl/pixels"
 #define PUBLISHED "models/tiny_qwen2_5_vl/quantized"
 #define BASE_FILES "fp8_autoquant_all_layers_fp8_files.json: export"
 #define TOP50 "fp8_autoquant_all_layers_top50_coco2017"
@@ -123,6 +124,7 @@ static void ninja_takes_the_demos_graph(void **state)
 	emit(&e, &NONE, &settings);
 	char *targets = run("ninja -f '%s' -t targets all", ninja_file);
 	static const char *const names[] = {
+		DECODED ".coco2017_vlm.json: decode", DECODED ".evaluate.image_text.json: decode",
 		ALL "/calibrate.0.json: calibrate", ALL "/amax.json: merge",
 		ALL "/score.FP8_ALL_LAYERS_CFG.0.json: score", ALL "/quantize.json: quantize",
 		ALL "/fp8_autoquant_all_layers_fp8_quant_manifest.json: rank",
@@ -175,6 +177,11 @@ static void every_scheme_has_its_edges(void **state)
 	expect_text(e.ninja.data, " --top-percent 50 --kv-cache kv8:fp8_e4m3:tensor\n");
 	expect_text(targets, "\n" TOP50 "_modelopt: phony\n");
 	expect_text(targets, "\n" TOP50 "_bf16: phony\n");
+	/* The images of one calibration and one evaluation; all other edges are below. */
+	char *decoding = run("ninja -f '%s' -t targets rule decode | wc -l", ninja_file);
+	assert_int_equal(atoi(decoding), 2);
+	e.edges -= 2;
+	free(decoding);
 	assert_int_equal(count_lines(e.help.data, "  fp8_autoquant_"), 25);
 	/* 3 baselines of calibrate, merge, score, rank, pareto, quantize; 25 schemes of
 	 * slice, and export, verify and card in each profile, and all but the card with an FP8
@@ -201,9 +208,14 @@ static void verify_is_a_validation(void **state)
 	            "/verify.json\n", out);
 	char *commands = run("ninja -f '%s' -t commands %s", ninja_file, TOP50);
 	expect_text(commands, "bin/calibrate --model demo/tiny-qwen2_5-vl --calib-db "
-	            "demo/demo_vlm_calib.db --image-root demo --prompt answer --block-samples 16 "
-	            "--max-tokens 2048 --max-pixels 1003520 --on-bad-sample stop --samples 64 "
-	            "--part 0/1 --tree %s --out %s/" ALL "/calibrate.0.json\n", out, out);
+	            "demo/demo_vlm_calib.db --image-root demo --pixels %s/" DECODED ".coco2017_vlm.json "
+	            "--prompt answer --block-samples 16 --max-tokens 2048 --max-pixels 1003520 "
+	            "--on-bad-sample stop --samples 64 --part 0/1 --tree %s --out %s/" ALL
+	            "/calibrate.0.json\n", out, out, out);
+	expect_text(commands, "bin/decode --model demo/tiny-qwen2_5-vl --calib-db "
+	            "demo/demo_vlm_calib.db --image-root demo --on-bad-sample stop --samples 4096 "
+	            "--max-pixels 1003520 --tree %s --out %s/" DECODED ".coco2017_vlm.json\n", out,
+	            out);
 	expect_text(commands, "--format-name FP8_ALL_LAYERS_CFG --element fp8_e4m3 "
 	            "--granularity tensor --numerics quern --exclude lm_head");
 	expect_text(commands, "--top-percent 50 --out");
@@ -227,7 +239,7 @@ static void several_workers_share_the_blocks(void **state)
 		expect_text(commands, "--part %d/3", i);
 	}
 	assert_null(strstr(targets, "calibrate.3.json"));
-	assert_int_equal(count_lines(commands, "srun --gres=gpu:1 "), 3 + 3 + 1);
+	assert_int_equal(count_lines(commands, "srun --gres=gpu:1 "), 1 + 3 + 3 + 1);
 	expect_text(e.ninja.data, "pool = work\n");
 	expect_text(e.ninja.data, "depth = 3\n");
 	free(targets);
