@@ -7,6 +7,7 @@
 #include "lib/base/file.h"
 #include "lib/checkpoint/safetensors.h"
 #include "lib/data/samples.h"
+#include "lib/graph/plan_schemes.h"
 #include "lib/model/expand.h"
 
 static int64_t smaller(int64_t a, int64_t b)
@@ -75,7 +76,7 @@ static bool plan_format(struct plan *plan, const struct catalog_baseline *b,
 	       check_groups(out, f, b, plan->catalog, err);
 }
 
-/* p->groups: those that some candidate format takes. */
+/* p->groups and p->all. */
 static bool plan_formats(struct plan *plan, struct planned_baseline *p,
                          const struct linear_shape *linears, int count, error *err)
 {
@@ -90,14 +91,13 @@ static bool plan_formats(struct plan *plan, struct planned_baseline *p,
 		for (int g = 0; g < own.count; g++)
 			taken[own.groups[g].members[0]] = true;
 	}
-	struct group_list *all = &p->groups;
-	if (!make_groups(linears, count, NULL, 0, &plan->memory, all, err))
+	if (!make_groups(linears, count, NULL, 0, &plan->memory, &p->all, err) ||
+	    !(p->groups.groups = arena_alloc(&plan->memory, (size_t)p->all.count,
+	                                     sizeof *p->groups.groups, err)))
 		return false;
-	int kept = 0;
-	for (int g = 0; g < all->count; g++)
-		if (taken[all->groups[g].members[0]])
-			all->groups[kept++] = all->groups[g];
-	all->count = kept;
+	for (int g = 0; g < p->all.count; g++)
+		if (taken[p->all.groups[g].members[0]])
+			p->groups.groups[p->groups.count++] = p->all.groups[g];
 	return true;
 }
 
@@ -199,7 +199,7 @@ bool plan_build(struct plan *plan, const struct catalog *catalog, error *err)
 		ok = plan_model(plan, &plan->baselines[i], err) &&
 		     plan_data(&plan->baselines[i], err);
 	}
-	ok = ok && plan_evaluations(plan, err);
+	ok = ok && check_schemes(plan, err) && plan_evaluations(plan, err);
 	if (!ok)
 		plan_free(plan);
 	return ok;

@@ -16,7 +16,8 @@
 struct planned_baseline {
 	const struct catalog_baseline *catalog;
 	int64_t calib_samples, score_samples; /* what the data has of what was asked */
-	struct group_list groups;
+	struct group_list groups; /* that some candidate format takes */
+	struct group_list all;    /* of the model */
 	int misaligned; /* linears with a side that is no multiple of 16 */
 	int64_t quantised_bytes; /* codes of all groups */
 	int64_t model_bytes;     /* the model's tensors as they are */

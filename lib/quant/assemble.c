@@ -203,13 +203,25 @@ static void spell_element(const struct format *f, char *out, size_t size)
 	out[length] = '\0';
 }
 
-/* "FP8", "FP8 and NVFP4", "FP8, INT8 and INT4": what the baseline's formats are made of. */
+static bool is_kept(const struct builder *b, const struct variant_set *set)
+{
+	for (int i = 0; i < b->baseline.count; i++)
+		if (b->coverage.keeps[i] &&
+		    set_of_format(b, b->baseline.groups[i].formats[b->coverage.choice[i]]) == set)
+			return true;
+	return false;
+}
+
+/* "FP8", "FP8 and NVFP4", "FP8, INT8 and INT4": what groups are in; of a scheme that keeps
+ * none, what they could have been in. */
 static void name_elements(const struct builder *b, char *out, size_t size)
 {
 	char names[MAX_FORMATS][16];
 	int count = 0;
 	for (int i = 0; i < b->set_count && count < MAX_FORMATS; i++) {
 		int known = 0;
+		if (b->coverage.selected && !is_kept(b, &b->sets[i]))
+			continue;
 		spell_element(b->sets[i].format, names[count], sizeof names[count]);
 		while (known < count && strcmp(names[known], names[count]) != 0)
 			known++;

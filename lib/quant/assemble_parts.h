@@ -60,6 +60,10 @@ bool add_text(struct builder *b, const char *name, const text *content, error *e
 
 /* ---- assemble_weights.c ---- */
 
+/* The pieces in a format that a manifest names "NAME(effective-bits: 8.0)"; where there
+ * is one format, an imported manifest may call it by another name. NULL: there are none. */
+const struct variant_set *set_of_format(const struct builder *b, const char *format);
+
 /* Chooses a piece for every group, opens them all, and lists norms that have no piece, and
  * scales. */
 bool choose_weights(struct builder *b, error *err);

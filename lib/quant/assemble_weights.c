@@ -122,9 +122,7 @@ static bool place_scales(struct builder *b, error *err)
 
 /* ---- pieces ---- */
 
-/* The pieces in a format that a manifest names "NAME(effective-bits: 8.0)"; where there
- * is one format, an imported manifest may call it by another name. */
-static const struct variant_set *set_of_format(const struct builder *b, const char *format)
+const struct variant_set *set_of_format(const struct builder *b, const char *format)
 {
 	for (int i = 0; i < b->set_count; i++) {
 		size_t length = strlen(b->sets[i].format_name);

@@ -22,14 +22,19 @@ bool can_keep(const struct scored_group *group)
 	return is_candidate(group) && group_exportable(group->name);
 }
 
-static bool matches(const struct globs *globs, const char *group)
+bool glob_matches(const char *glob, const char *group)
 {
 	char module[NAME_BYTES];
 	const char *suffix = strstr(group, ".quant_recipe");
 	snprintf(module, sizeof module, "%.*s",
 	         (int)(suffix ? suffix - group : (long)strlen(group)), group);
+	return fnmatch(glob, module, 0) == 0;
+}
+
+static bool matches(const struct globs *globs, const char *group)
+{
 	for (int i = 0; i < globs->count; i++)
-		if (fnmatch(globs->values[i], module, 0) == 0)
+		if (glob_matches(globs->values[i], group))
 			return true;
 	return false;
 }

@@ -21,6 +21,8 @@ struct globs {
 	int count;
 };
 
+bool glob_matches(const char *glob, const char *group);
+
 struct rule {
 	enum rule_kind kind;
 	double percent; /* (0, 100]; of RULE_TOP_PERCENT and RULE_TOP_BLOCKS */

@@ -62,6 +62,15 @@ names_formats() {
 	words fp8_nvfp4_7_bits_modelopt config.json '"MIXED_PRECISION"' '"quantized_layers"'
 }
 
+# The formats a scheme has, not all that its search could choose from.
+cards_name_what_is_there() {
+	cd "$tree"
+	is 'formats of fp8_nvfp4' "$(sed -n 's/.*"\(.*\)(effective.*/\1/p' \
+		"$work_of/fp8_nvfp4/slice.json" | sort -u)" TEXT_NVFP4
+	words fp8_nvfp4 README.md '^- Groups in NVFP4: 24 of 24$' '^- nvfp4$'
+	words fp8_nvfp4_7_bits README.md '^- Groups in NVFP4 and FP8: 20 of 24$'
+}
+
 # What the shape of the vision tower's down_proj does not allow stays as it is.
 leaves_bad_shapes() {
 	cd "$tree"
@@ -166,6 +175,7 @@ notices_other_words() {
 
 check builds_every_profile builds_every_profile
 check names_formats names_formats
+check cards_name_what_is_there cards_name_what_is_there
 check leaves_bad_shapes leaves_bad_shapes
 check profiles_answer_alike profiles_answer_alike
 check notices_damage notices_damage

@@ -213,6 +213,27 @@ refuses_catalogs() {
 		--out "$out"
 }
 
+# What would only be noticed after hours of scoring.
+refuses_what_names_nothing() {
+	cd "$tree"
+	for rule in '"groups": ["*.mpl.*"]' '"pin_quantized": ["visual.*"]' \
+		'"pin_bf16": ["*.q_proj", "*.k_proj"]' '"cost_exclude": ["*.mlp"]'; do
+		field=$(echo "$rule" | cut -d'"' -f2)
+		write_catalog '"FP8"' 8 ", \"odd\": { \"baseline\": \"by_kl\", $rule }"
+		fails 2 "schemes.odd.$field: no group of (by_kl|tiny) matches" "$out/bin/configure" \
+			--out "$out"
+	done
+	# What the baseline leaves as it is anyway, it may be told to.
+	write_catalog '"FP8"' 8 ', "whole": { "baseline": "by_kl", "pin_bf16": ["visual.*"] }'
+	"$out/bin/configure" --out "$out" >configured.txt
+	write_catalog '"FP8"' 8 ', "odd": { "baseline": "by_kl", "coverage_manifest": "gone.json" }'
+	fails 2 'gone.json: the coverage manifest of scheme odd is missing' "$out/bin/configure" \
+		--out "$out"
+	write_catalog '"FP8"' 8 ', "odd": { "baseline": "by_kl", "costs": "gone.json", "budget": 1 }'
+	fails 2 'gone.json: the file of costs of scheme odd is missing' "$out/bin/configure" \
+		--out "$out"
+}
+
 tree=$work/tree
 check builds_everything builds_everything
 check mixes_formats mixes_formats
@@ -225,4 +246,5 @@ check spends_measured_costs spends_measured_costs
 check solves_every_budget solves_every_budget
 check refuses_budgets refuses_budgets
 check refuses_catalogs refuses_catalogs
+check refuses_what_names_nothing refuses_what_names_nothing
 finish
