@@ -154,7 +154,8 @@ static const char *const LOADING_OTHERS[PROFILE_COUNT] = {
 		"- transformers (with the compressed-tensors package): "
 		"`Qwen2_5_VLForConditionalGeneration.from_pretrained(FOLDER)`; it computes in BF16\n"
 		"- vLLM: `vllm serve FOLDER`\n"
-		"- SGLang: `python -m sglang.launch_server --model-path FOLDER`\n",
+		"- SGLang: `python -m sglang.launch_server --model-path FOLDER`; 0.5.23 does not load "
+		"layers in INT8\n",
 	[PROFILE_MODELOPT] =
 		"Both configurations are in ModelOpt's form, tensors and scales as its exporter "
 		"writes them. Which formats each reader knows by that form differs: TensorRT-LLM "

@@ -43,15 +43,19 @@ def all_schemes(profile="universal"):
                   if path.is_dir() and profile_of(path) == profile)
 
 
+def manifest_of(folder):
+    """The path of the scheme's own quant manifest."""
+    files = next((folder / "layer-sensitivity").glob("*_files.json"))
+    return files.with_name(files.name.replace("_files.json", "_quant_manifest.json"))
+
+
 def decisions(folder):
     """{quern's name of a linear: is it in FP8}, from the scheme's own manifest."""
     folder = Path(folder)
     names = folder / "decisions.json"  # of write_configs
     if names.exists():
         return json.loads(names.read_text())
-    files = next((folder / "layer-sensitivity").glob("*_files.json")).name
-    manifest = files.replace("_files.json", "_quant_manifest.json")
-    layers = json.loads((folder / "layer-sensitivity" / manifest).read_text())["layers"]
+    layers = json.loads(manifest_of(folder).read_text())["layers"]
     return {name: layer["quantized"] for name, layer in layers.items()}
 
 
@@ -170,15 +174,15 @@ def surprise(checkpoint, case, text):
     return worst
 
 
-def check_text(report, checkpoint, case, found):
+def check_text(report, checkpoint, case, found, near_tie=NEAR_TIE):
     """Whether somebody's greedy text is quern's, or parts from it at a near tie."""
     name, expected = case.get("image") or repr(case["text"]), generate(checkpoint, case)
     if found == expected:
         report.check(True, f"{name}: {found!r}")
         return
     gap = surprise(checkpoint, case, found)
-    report.check(gap <= NEAR_TIE, f"{name}: {found!r}, quern: {expected!r}; they part at a gap "
-                                  f"of {gap:.3f} nats (allowed {NEAR_TIE})")
+    report.check(gap <= near_tie, f"{name}: {found!r}, quern: {expected!r}; they part at a gap "
+                                  f"of {gap:.3f} nats (allowed {near_tie})")
 
 
 def divergence(p, q, rows):

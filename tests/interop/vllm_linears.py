@@ -2,13 +2,18 @@
 
 
 def list_linears(model):
-    """{linear: "BF16", or the dtype of the weight that a quantised one holds}."""
+    """{linear: ["BF16" or the class that computes with it, its weight's dtype]}; where a kernel
+    packs the weight for itself, None."""
+    from vllm.model_executor.layers.linear import LinearBase
+
     found = {}
     for name, layer in model.named_modules():
-        method = getattr(layer, "quant_method", None)
-        if method is None or not hasattr(layer, "weight") or "Embedding" in type(method).__name__:
+        if not isinstance(layer, LinearBase):
             continue
-        found[name] = "BF16" if "Unquantized" in type(method).__name__ else str(layer.weight.dtype)
+        how = type(getattr(layer, "scheme", None) or layer.quant_method).__name__
+        weight = getattr(layer, "weight", getattr(layer, "weight_packed", None))
+        found[name] = ["BF16" if "Unquantized" in how else how,
+                       None if weight is None else str(weight.dtype)]
     return found
 
 
