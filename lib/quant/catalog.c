@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/checkpoint/profile.h"
 #include "lib/data/prompt.h"
 #include "lib/quant/catalog_fields.h"
 #include "lib/quant/catalog_overrides.h"
@@ -195,6 +196,17 @@ static bool read_format(struct catalog *c, const cJSON *e, struct catalog_format
 	return true;
 }
 
+/* "<scheme>_<cache format>" is a target, and so is "<scheme>_<profile>" of any scheme. */
+static bool check_kv_name(struct catalog *c, const cJSON *e, error *err)
+{
+	const char *tail = strrchr(e->string, '_');
+	enum profile unused;
+	return check_name(c, e, e->string, err) &&
+	       (!profile_from_name(tail ? tail + 1 : e->string, &unused) ||
+	        json_fail(&c->doc, e, err, "expected a name that does not end in a profile's, "
+	                  "found \"%s\"", e->string));
+}
+
 /* The section may be absent: no scheme has a quantised cache then. */
 static bool read_kv_formats(struct catalog *c, error *err)
 {
@@ -209,8 +221,7 @@ static bool read_kv_formats(struct catalog *c, error *err)
 	for (const cJSON *e = section->child; e; e = e->next, f++) {
 		bool symmetric = true;
 		*f = (struct kv_format){ .name = e->string };
-		if (!check_name(c, e, e->string, err) ||
-		    !json_only_fields(&c->doc, e, fields, err) ||
+		if (!check_kv_name(c, e, err) || !json_only_fields(&c->doc, e, fields, err) ||
 		    !json_text(&c->doc, e, "element", &f->element, err) ||
 		    !json_text(&c->doc, e, "granularity", &f->granularity, err) ||
 		    !json_boolean_or(&c->doc, e, "symmetric", &symmetric, err))

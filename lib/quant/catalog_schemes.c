@@ -222,6 +222,11 @@ static bool add_with_cache(struct catalog *c, const struct scheme *scheme,
 	own.name = arena_printf(&c->memory, err, "%s_%s", scheme->name, format->name);
 	if (!own.name)
 		return false;
+	for (int i = 0; i < c->unlisted_count; i++)
+		if (strcmp(c->unlisted[i].name, own.name) == 0)
+			return json_fail(&c->doc, c->doc.root, err, "expected other names: \"%s\" means "
+			                 "two schemes, %s with the cache in %s is one of them", own.name,
+			                 scheme->name, format->name);
 	const struct scheme *listed = find_scheme(c, own.name);
 	if (!listed)
 		c->unlisted[c->unlisted_count++] = own;

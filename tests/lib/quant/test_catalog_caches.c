@@ -32,6 +32,7 @@ static int clean(void **state)
 
 #define C8 "\"c8\": {\"element\": \"fp8_e4m3\", \"granularity\": \"tensor\"}"
 #define OWN "\"own\": {\"element\": \"fp8_e4m3\", \"granularity\": \"tensor\", \"symmetric\": true}"
+#define A_C8 "\"a_c8\": {\"element\": \"fp8_e4m3\", \"granularity\": \"tensor\"}"
 #define SCHEME "\"baseline\": \"b\", \"percent\": 5"
 
 /* A catalog with these formats of the cache, more of a baseline, of a family and of the
@@ -144,6 +145,11 @@ static void refuses_what_nobody_reads(void **state)
 		{ "\"c8\": {\"element\": \"fp8_e4m3\", \"granularity\": \"tensor\", \"bits\": 8}",
 		  "", "", "", "", "4:77: kv_cache_formats.c8.bits", "unknown field" },
 		{ "\"c 8\": {}", "", "", "", "", "4:22: kv_cache_formats.c 8", "letters, digits" },
+		{ "\"modelopt\": {}", "", "", "", "", "4:22: kv_cache_formats.modelopt",
+		  "does not end in a profile's" },
+		{ "\"c8_bf16\": {}", "", "", "", "", "4:22: kv_cache_formats.c8_bf16",
+		  "does not end in a profile's" },
+		{ C8 ", " A_C8, "", "", "", ", \"s_a\": {" SCHEME "}", "1:1", "\"s_a_c8\" means two" },
 		{ C8, "", "", ", \"kv_cache\": \"c9\"", "", "schemes.s.kv_cache",
 		  "no kv_cache \"c9\"" },
 		{ C8, "", ", \"kv_cache\": 8", "", "", "families.f{percent}_x.kv_cache", "a text" },
