@@ -151,8 +151,12 @@ static bool read_selection(struct catalog *c, const cJSON *e, struct rule *rule,
 	rule->kind = cJSON_HasObjectItem(e, "groups") ? RULE_LIST : RULE_FULL;
 	if (cJSON_HasObjectItem(e, "coverage_manifest"))
 		rule->kind = RULE_MANIFEST;
-	return read_globs(c, e, "groups", &rule->groups, err) &&
-	       json_text_or(&c->doc, e, "coverage_manifest", &rule->manifest, err);
+	if (!read_globs(c, e, "groups", &rule->groups, err))
+		return false;
+	if (rule->kind == RULE_LIST && !rule->groups.count)
+		return json_fail(&c->doc, place_of(e, "groups"), err, "expected at least one glob, "
+		                 "found none");
+	return json_text_or(&c->doc, e, "coverage_manifest", &rule->manifest, err);
 }
 
 /* What the search may spend: bits, or what a cost table counts. */

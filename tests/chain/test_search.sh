@@ -223,6 +223,8 @@ refuses_what_names_nothing() {
 		fails 2 "schemes.odd.$field: no group of (by_kl|tiny) matches" "$out/bin/configure" \
 			--out "$out"
 	done
+	write_catalog '"FP8"' 8 ', "odd": { "baseline": "by_kl", "groups": [] }'
+	fails 2 'schemes.odd.groups: expected at least one glob' "$out/bin/configure" --out "$out"
 	# What the baseline leaves as it is anyway, it may be told to.
 	write_catalog '"FP8"' 8 ', "whole": { "baseline": "by_kl", "pin_bf16": ["visual.*"] }'
 	"$out/bin/configure" --out "$out" >configured.txt
