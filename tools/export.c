@@ -6,6 +6,7 @@
 #include "lib/base/options.h"
 #include "lib/checkpoint/model_files.h"
 #include "lib/quant/assemble.h"
+#include "lib/quant/selection.h"
 
 struct choices {
 	const char *profile, *numerics, *layout;
@@ -13,7 +14,7 @@ struct choices {
 
 static bool choose(struct assembly *a, const struct choices *c, error *err)
 {
-	if (!profile_from_name(c->profile, &a->profile))
+	if (!profile_from_name(c->profile, &a->about.profile))
 		return fail(err, EXIT_USAGE, "--profile: expected " PROFILE_NAMES ", found \"%s\"",
 		            c->profile);
 	if (!numerics_from_name(c->numerics, &a->numerics))
@@ -40,27 +41,28 @@ static bool add_texts(struct step *step, const char *model, error *err)
 	return ok;
 }
 
+/* Not what is said about the scheme: describe has a key for that. */
 static bool begin_step(struct step *step, const struct assembly *a, error *err)
 {
-	char slice[PATH_BYTES];
+	char selection[PATH_BYTES];
+	const struct description *about = &a->about;
 	if (!step_begin(step, a->tree, "export", a->out, err) ||
-	    !join_path(slice, sizeof slice, a->slice, "slice.json", err))
+	    !join_path(selection, sizeof selection, about->slice, SELECTION_FILE, err))
 		return false;
-	key_add(&step->key, "scheme", a->scheme);
-	key_add(&step->key, "file_name", a->file_name);
-	key_add(&step->key, "profile", profile_name(a->profile));
+	key_add(&step->key, "scheme", about->scheme);
+	key_add(&step->key, "file_name", about->file_name);
+	key_add(&step->key, "profile", profile_name(about->profile));
 	key_add(&step->key, "numerics", numerics_name(a->numerics));
 	key_add(&step->key, "layout", layout_name(a->layout));
-	return step_input(step, "slice", slice, err) &&
-	       step_input(step, "ranking", a->baseline, err) &&
+	return step_input(step, "selection", selection, err) &&
 	       step_input(step, "amax", a->amax, err) &&
 	       step_inputs(step, "pieces", a->quantized, a->quantized_count, err) &&
-	       add_texts(step, a->model, err);
+	       add_texts(step, about->model, err);
 }
 
 static void print_built(const struct assembly *a, const struct assembled *done)
 {
-	printf("%s: %d of %d groups in %s, %.2f bits%s\n  %s\n", a->scheme, done->selected,
+	printf("%s: %d of %d groups in %s, %.2f bits%s\n  %s\n", a->about.scheme, done->selected,
 	       done->total, done->elements, done->delivered_bits,
 	       done->stand_in ? " (stand-in model or data, see its README.md)" : "", a->out);
 }
@@ -71,13 +73,13 @@ int main(int argc, char **argv)
 	struct choices choices = { "universal", "quern", "linked" };
 	struct option_list quantized = { 0 };
 	const struct option options[] = {
-		{ "model", OPTION_TEXT, &a.model, "DIR", "base checkpoint folder", true },
-		{ "scheme", OPTION_TEXT, &a.scheme, "NAME", "name of the scheme", true },
-		{ "file-name", OPTION_TEXT, &a.file_name, "NAME", "what its manifests are called",
+		{ "model", OPTION_TEXT, &a.about.model, "DIR", "base checkpoint folder", true },
+		{ "scheme", OPTION_TEXT, &a.about.scheme, "NAME", "name of the scheme", true },
+		{ "file-name", OPTION_TEXT, &a.about.file_name, "NAME", "what its manifests are called",
 		  true },
-		{ "baseline", OPTION_TEXT, &a.baseline, "FILE", "the baseline's quant manifest",
+		{ "baseline", OPTION_TEXT, &a.about.baseline, "FILE", "the baseline's quant manifest",
 		  true },
-		{ "slice", OPTION_TEXT, &a.slice, "DIR", "folder that slice wrote", true },
+		{ "slice", OPTION_TEXT, &a.about.slice, "DIR", "folder that slice wrote", true },
 		{ "amax", OPTION_TEXT, &a.amax, "FILE", "amax.json of the calibration", true },
 		{ "quantized", OPTION_LIST, &quantized, "FILE",
 		  "what quantize wrote; once a format of the baseline", true },

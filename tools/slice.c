@@ -6,6 +6,7 @@
 #include "lib/artifact/step.h"
 #include "lib/base/file.h"
 #include "lib/quant/manifest.h"
+#include "lib/quant/selection.h"
 #include "tools/arguments.h"
 
 struct arguments {
@@ -110,7 +111,7 @@ static bool slice(struct arguments *a, error *err)
 	struct baseline b;
 	struct coverage c = { 0 };
 	struct rule rule;
-	text coverage = { 0 }, manifest = { 0 }, file = { 0 };
+	text coverage = { 0 }, manifest = { 0 }, selection = { 0 }, file = { 0 };
 	if (!read_rule(a, &rule, err) || !begin_step(a, err) || !baseline_read(&b, a->baseline, err))
 		return false;
 	text_printf(&file, "%s_quant_manifest.json", b.name);
@@ -119,10 +120,13 @@ static bool slice(struct arguments *a, error *err)
 	           kv_format_parse(&c.kv_cache, a->kv_cache, &c.memory, err)) &&
 	          print_coverage(&c, &b, a->folder, file.data, &coverage, err) &&
 	          print_scheme_manifest(&b, &c, a->file_name, &manifest, err) &&
+	          print_selection(&c, &b, &selection, err) &&
+	          write_text(a, SELECTION_FILE, &selection, err) &&
 	          write_text(a, "manifest.json", &manifest, err) &&
 	          write_text(a, "slice.json", &coverage, err) && step_end(&a->step, err);
 	text_free(&coverage);
 	text_free(&manifest);
+	text_free(&selection);
 	text_free(&file);
 	coverage_free(&c);
 	baseline_free(&b);
@@ -163,7 +167,7 @@ int main(int argc, char **argv)
 		{ "kv-cache", OPTION_TEXT, &a.kv_cache, "FORMAT",
 		  "what the scheme keeps the key/value cache in, NAME:fp8_e4m3:tensor", false },
 		{ "out", OPTION_TEXT, &a.out, "DIR",
-		  "where slice.json (coverage) and manifest.json go", true },
+		  "where slice.json (coverage), manifest.json and selection.json go", true },
 		tree_option(&a.tree),
 		{ 0 },
 	};

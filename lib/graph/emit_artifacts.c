@@ -285,8 +285,9 @@ static void add_slice(text *out, const struct scheme *s)
 	add_parameter(out, "baseline", s->baseline->publish ? s->baseline->name : s->name);
 	add_from(out, model, s->baseline->name, "ranking");
 	text_printf(out, "output\twork/%s/schemes/%s/slice.json\n"
-	            "output\twork/%s/schemes/%s/manifest.json\n", model, s->name, model,
-	            s->name);
+	            "output\twork/%s/schemes/%s/manifest.json\n"
+	            "output\twork/%s/schemes/%s/selection.json\n", model, s->name, model, s->name,
+	            model, s->name);
 }
 
 static void add_checkpoint(text *out, const struct scheme *s)
@@ -294,7 +295,7 @@ static void add_checkpoint(text *out, const struct scheme *s)
 	const struct catalog_baseline *b = s->baseline;
 	const char *model = b->model->name, *file = scheme_file_name(s);
 	add_artifact(out, "published", model, s->name, "checkpoint");
-	add_tools(out, "export", NULL);
+	add_tools(out, "export", "describe");
 	add_parameter(out, "file_name", file);
 	add_parameter(out, "profile", b->profile);
 	add_parameter(out, "layout", b->layout);

@@ -13,7 +13,8 @@ bool emit_programs(text *out, const struct tree_settings *settings, error *err);
 bool emit_data(struct emitted *e, text *edges, const struct plan *plan,
                const struct tree_settings *settings, error *err);
 
-/* Appends the edges of schemes: slice, every profile's export and verify, diversity. */
+/* Appends the edges of schemes: slice, every profile's export, describe and verify,
+ * diversity. */
 void emit_schemes(struct emitted *e, text *out, const struct plan *plan, const char *tree);
 
 /* artifacts.list, but for the number of workers the same on every machine. */
@@ -86,7 +87,8 @@ const char *scheme_file_name(const struct scheme *s);
 struct checkpoint_names {
 	char target[NAME_BYTES];  /* and folder: the scheme, "_profile" if not its baseline's */
 	char folder[PATH_BYTES];
-	char list[PATH_BYTES];     /* of its files, the last one written */
+	char index[PATH_BYTES];    /* of its tensors; what export makes */
+	char list[PATH_BYTES];     /* of its files; what describe makes, and the last one */
 	char verified[PATH_BYTES]; /* what verify says of it */
 	char card[PATH_BYTES];     /* its model card, complete */
 };

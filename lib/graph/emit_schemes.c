@@ -1,4 +1,4 @@
-/* The edges of schemes: slice, export and verify, and one comparison of all. */
+/* The edges of schemes: slice, export, describe and verify, and one comparison of all. */
 #include <stdio.h>
 #include <string.h>
 
@@ -51,8 +51,9 @@ static void emit_slice(struct emitted *e, text *out, const struct scheme *s,
                        const char *baseline, const char *work, const char *tree)
 {
 	const char *file = scheme_file_name(s);
-	text_printf(out, "build %s/slice.json %s/manifest.json: slice | %s/%s_quant_manifest.json"
-	            TOOL("slice"), work, work, baseline, s->baseline->file_name);
+	text_printf(out, "build %s/slice.json %s/manifest.json %s/selection.json: slice | "
+	            "%s/%s_quant_manifest.json" TOOL("slice"), work, work, work, baseline,
+	            s->baseline->file_name);
 	if (s->rule.kind == RULE_MANIFEST)
 		add_slice_input(e, out, s, "coverage", s->rule.manifest, tree);
 	if (s->rule.costs)
@@ -83,6 +84,7 @@ void name_checkpoint(struct checkpoint_names *n, const struct scheme *s, enum pr
 	snprintf(n->target, NAME_BYTES, "%s%s%s", s->name, own ? "" : "_",
 	         own ? "" : profile_name(p));
 	snprintf(n->folder, PATH_BYTES, "%s/models/%s/quantized/%s", tree, model, n->target);
+	snprintf(n->index, PATH_BYTES, "%.3000s/model.safetensors.index.json", n->folder);
 	snprintf(n->list, PATH_BYTES, "%.3000s/layer-sensitivity/%s_files.json", n->folder,
 	         scheme_file_name(s));
 	snprintf(n->card, PATH_BYTES, "%s/work/%s/schemes/%s/card%s%s.md", tree, model, s->name,
@@ -102,15 +104,17 @@ static void add_pieces(text *out, const struct catalog_baseline *b, enum profile
 	}
 }
 
-/* What all exports of a baseline are told, once: it is most of their text. */
+/* What all exports and descriptions of a baseline are told, once: it is most of their
+ * text. */
 static void emit_common(text *out, const struct catalog_baseline *b, const char *tree)
 {
 	char folder[PATH_BYTES];
 	baseline_folder(folder, b, tree);
-	text_printf(out, "from.%s = --baseline %s/%s_quant_manifest.json --amax %s/amax.json "
-	            "--numerics %s --layout %s", b->name, folder, b->file_name, folder, b->numerics,
-	            b->layout);
+	text_printf(out, "about.%s = --baseline %s/%s_quant_manifest.json", b->name, folder,
+	            b->file_name);
 	add_option(out, "model", b->model->path);
+	text_printf(out, "\nfrom.%s = --amax %s/amax.json --numerics %s --layout %s", b->name,
+	            folder, b->numerics, b->layout);
 	for (enum profile p = PROFILE_UNIVERSAL; p <= PROFILE_MODELOPT; p++) {
 		text_printf(out, "\npieces.%s.%s =", b->name, profile_name(p));
 		add_pieces(out, b, p, "--quantized ", tree);
@@ -118,36 +122,80 @@ static void emit_common(text *out, const struct catalog_baseline *b, const char 
 	text_puts(out, "\n");
 }
 
+/* What export and describe are told of one checkpoint. */
+static void add_about(text *out, const struct scheme *s, enum profile p,
+                      const struct checkpoint_names *names, const char *tree)
+{
+	text_printf(out, "  slice = %s/work/%s/schemes/%s\n  scheme = %s\n  file_name = %s\n"
+	            "  profile = %s\n  target = %s\n  about = ${about.%s}\n", tree,
+	            s->baseline->model->name, s->name, s->name, scheme_file_name(s),
+	            profile_name(p), names->target, s->baseline->name);
+}
+
+/* Of the slice only the selection: what else it says is for describe. */
 static void emit_export(struct emitted *e, text *out, const struct scheme *s,
-                        enum profile p, const char *tree)
+                        enum profile p, const struct checkpoint_names *names,
+                        const char *tree)
 {
 	const struct catalog_baseline *b = s->baseline;
 	char baseline[PATH_BYTES], published[PATH_BYTES];
 	struct stamp_names stamps;
-	struct checkpoint_names names;
 	name_stamps(&stamps, b, tree);
 	baseline_folder(baseline, b, tree);
-	name_checkpoint(&names, s, p, tree);
-	snprintf(published, sizeof published, "%s/stamps/published/%s", tree, names.target);
-	add_scan(e, "published", published, names.folder, scheme_file_name(s));
-	text_printf(out, "build %s: export | %s/work/%s/schemes/%s/slice.json "
-	            "%s/amax.json %s/%s_quant_manifest.json %s %s", names.list, tree,
-	            b->model->name, s->name, baseline, baseline, b->file_name, stamps.texts,
+	snprintf(published, sizeof published, "%s/stamps/published/%s", tree, names->target);
+	add_scan(e, "published", published, names->folder, scheme_file_name(s));
+	text_printf(out, "build %s: export | %s/work/%s/schemes/%s/selection.json %s/amax.json "
+	            "%s %s", names->index, tree, b->model->name, s->name, baseline, stamps.texts,
 	            published);
 	add_pieces(out, b, p, "", tree);
-	text_printf(out, TOOL("export") RUNS("export") " |@ %s\n", names.verified);
-	text_printf(out, "  slice = %s/work/%s/schemes/%s\n  scheme = %s\n  file_name = %s\n"
-	            "  profile = %s\n  folder = %s\n  target = %s\n  from = ${from.%s}\n"
-	            "  quantized = ${pieces.%s.%s}\n", tree,
-	            b->model->name, s->name, s->name, scheme_file_name(s), profile_name(p),
-	            names.folder, names.target, b->name, b->name,
+	text_puts(out, TOOL("export") RUNS("export") "\n");
+	add_about(out, s, p, names, tree);
+	text_printf(out, "  folder = %s\n  from = ${from.%s}\n  quantized = ${pieces.%s.%s}\n",
+	            names->folder, b->name, b->name,
 	            p == PROFILE_MODELOPT ? "modelopt" : "universal");
+	e->edges++;
+}
+
+/* The list of files is there after export too; describe makes it that of the manifests as
+ * they are, whoever moved them. */
+static void emit_describe(struct emitted *e, text *out, const struct scheme *s,
+                          enum profile p, const struct checkpoint_names *names,
+                          const char *tree)
+{
+	const struct catalog_baseline *b = s->baseline;
+	char baseline[PATH_BYTES];
+	baseline_folder(baseline, b, tree);
+	text_printf(out, "build %s: describe | %s %s/work/%s/schemes/%s/slice.json "
+	            "%s/work/%s/schemes/%s/manifest.json %s/%s_quant_manifest.json"
+	            TOOL("describe") RUNS("describe") " |@ %s\n", names->list, names->index, tree,
+	            b->model->name, s->name, tree, b->model->name, s->name, baseline,
+	            b->file_name, names->verified);
+	add_about(out, s, p, names, tree);
+	e->edges++;
+}
+
+static void emit_verify(struct emitted *e, text *out, const struct scheme *s,
+                        const struct checkpoint_names *names, const char *tree)
+{
+	struct stamp_names stamps;
+	name_stamps(&stamps, s->baseline, tree);
 	text_printf(out, "build %s: verify | %s %s" TOOL("verify") RUNS("verify")
-	            "\n  folder = %s\n  scheme = %s\n  model = ", names.verified, names.list,
-	            stamps.weights, names.folder, names.target);
-	add_word(out, b->model->path);
-	text_printf(out, "\nbuild %s: phony %s || $o/bin/generate\n", names.target, names.list);
-	e->edges += 2;
+	            "\n  folder = %s\n  scheme = %s\n  model = ", names->verified, names->list,
+	            stamps.weights, names->folder, names->target);
+	add_word(out, s->baseline->model->path);
+	text_puts(out, "\n");
+	e->edges++;
+}
+
+static void emit_checkpoint(struct emitted *e, text *out, const struct scheme *s,
+                            enum profile p, const char *tree)
+{
+	struct checkpoint_names names;
+	name_checkpoint(&names, s, p, tree);
+	emit_export(e, out, s, p, &names, tree);
+	emit_describe(e, out, s, p, &names, tree);
+	emit_verify(e, out, s, &names, tree);
+	text_printf(out, "build %s: phony %s || $o/bin/generate\n", names.target, names.list);
 }
 
 static void emit_scheme(struct emitted *e, text *out, const struct catalog *c,
@@ -160,7 +208,7 @@ static void emit_scheme(struct emitted *e, text *out, const struct catalog *c,
 	emit_slice(e, out, s, baseline, work, tree);
 	for (enum profile p = 0; p < PROFILE_COUNT; p++)
 		if (comes_in(c, s, p))
-			emit_export(e, out, s, p, tree);
+			emit_checkpoint(e, out, s, p, tree);
 }
 
 /* ---- comparison ---- */

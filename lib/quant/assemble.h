@@ -3,9 +3,8 @@
 #define QUERN_QUANT_ASSEMBLE_H
 
 #include "lib/base/error.h"
-#include "lib/checkpoint/profile.h"
+#include "lib/quant/describe.h"
 #include "lib/quant/numerics.h"
-#include "lib/quant/slice.h"
 
 /* How the weights lie in the folder. LAYOUT_LINKED: a file a group, linked from the
  * store, and one small file of all scales: next to nothing is written, and schemes share
@@ -20,17 +19,12 @@ bool layout_from_name(const char *name, enum layout *out);
 
 /* Everything an export is made from; paths of files unless said otherwise. */
 struct assembly {
-	const char *model;     /* the base checkpoint's folder */
-	const char *tree;      /* with the store */
-	const char *scheme;    /* name of the scheme */
-	const char *file_name; /* what its manifests are called */
-	const char *baseline;  /* quant manifest of the baseline it is cut from */
-	const char *slice;     /* folder with slice.json and manifest.json */
+	struct description about; /* of its slice, the selection decides over the weights */
+	const char *tree;         /* with the store */
 	const char *amax;
 	const char *const *quantized; /* what quantize wrote, one a format */
 	int quantized_count;
 	const char *out; /* the folder to publish */
-	enum profile profile;
 	enum numerics numerics;
 	enum layout layout;
 	uint64_t shard_bytes; /* of LAYOUT_PACKED; a tensor that is larger has its own */
@@ -47,9 +41,5 @@ struct assembled {
 
 /* Publishes the folder whole or not at all. Memory is bounded, whatever the model. */
 bool assemble_checkpoint(const struct assembly *a, struct assembled *done, error *err);
-
-/* The files that belong to a scheme's layer-sensitivity folder. */
-#define FILES_SUFFIX "_files.json"
-#define SENSITIVITY_FOLDER "layer-sensitivity"
 
 #endif

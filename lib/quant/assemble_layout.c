@@ -34,15 +34,6 @@ static void index_tensors(struct builder *b, const struct tensor *tensors, size_
 	}
 }
 
-bool link_object_as(struct builder *b, const char *name, const struct output *object,
-                    error *err)
-{
-	char path[PATH_BYTES];
-	record_file(b, name, &object->digest, object->bytes);
-	return store_object_path(&b->store, &object->digest, path, err) &&
-	       draft_link(&b->draft, path, name, LINK_ANY, err);
-}
-
 /* ---- linked ---- */
 
 /* Small tensors that differ from scheme to scheme. */
@@ -55,7 +46,7 @@ static bool write_small(struct builder *b, const char *name, const struct tensor
 	bool ok = safetensors_header(tensors, count, &file, err);
 	for (size_t i = 0; i < count; i++)
 		text_add(&file, tensors[i].data, tensors[i].bytes);
-	ok = ok && text_ok(&file, err) && add_text(b, name, &file, err);
+	ok = ok && text_ok(&file, err) && add_text(&b->to, name, &file, err);
 	text_free(&file);
 	index_tensors(b, tensors, count, name);
 	return ok;
@@ -66,7 +57,7 @@ static bool link_weights(struct builder *b, error *err)
 	for (int i = 0; i < b->piece_count; i++) {
 		const struct piece *piece = &b->pieces[i];
 		index_tensors(b, piece->file.tensors, piece->file.count, piece->name);
-		if (!link_object_as(b, piece->name, &piece->object, err))
+		if (!link_object_as(&b->to, piece->name, &piece->object, err))
 			return false;
 	}
 	return write_small(b, "norms.safetensors", b->norms, b->norm_count, err) &&
@@ -129,11 +120,11 @@ static bool write_shard(struct builder *b, const struct tensor *tensors, size_t 
 	struct output shard;
 	const char *name = arena_printf(&b->memory, err, "model-%05d-of-%05d.safetensors",
 	                                number, shards);
-	if (!name || !store_tensors(&b->store, tensors, count, &shard, err))
+	if (!name || !store_tensors(&b->to.store, tensors, count, &shard, err))
 		return false;
-	b->written += shard.bytes;
+	b->to.written += shard.bytes;
 	index_tensors(b, tensors, count, name);
-	return link_object_as(b, name, &shard, err);
+	return link_object_as(&b->to, name, &shard, err);
 }
 
 static bool pack_weights(struct builder *b, error *err)

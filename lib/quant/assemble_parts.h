@@ -2,11 +2,9 @@
 #ifndef QUERN_QUANT_ASSEMBLE_PARTS_H
 #define QUERN_QUANT_ASSEMBLE_PARTS_H
 
-#include "lib/artifact/publish.h"
-#include "lib/artifact/store.h"
-#include "lib/base/json_tree.h"
 #include "lib/quant/amax_file.h"
 #include "lib/quant/assemble.h"
+#include "lib/quant/selection.h"
 #include "lib/quant/variants.h"
 
 /* An object of the store whose tensors belong to the checkpoint. */
@@ -18,9 +16,8 @@ struct piece {
 
 struct builder {
 	const struct assembly *a;
-	struct store store;
-	struct baseline baseline;
-	struct coverage coverage;
+	struct described described;
+	struct selection selection;
 	struct variant_set *sets; /* [set_count], one a format */
 	int set_count;
 	struct amax_table amax;
@@ -29,40 +26,23 @@ struct builder {
 	int linear_count;
 	struct module_decision *decisions; /* [linear_count] */
 	json_doc base_config;
-	struct draft draft;
-	struct json_tree files; /* name -> {sha256, bytes} */
+	struct checkpoint_draft to;
 	struct json_tree index; /* model.safetensors.index.json */
 	cJSON *weight_map;
 	double total_bytes; /* of tensors */
-	uint64_t written;
 	struct piece *pieces; /* [sets[0].count + 1] */
 	int piece_count;
 	struct safetensors *norm_files; /* [norm_file_count] open */
 	int norm_file_count;
 	struct tensor *norms; /* those before groups, where some format has channel scales */
 	size_t norm_count;
-	bool folded; /* some of them */
 	struct tensor *scales; /* at most two a linear and two a layer; data in scale_bytes */
 	size_t scale_count;
 	text scale_bytes;
 	arena memory;
 };
 
-/* ---- assemble.c: files of the draft, each entered into the list ---- */
-
-void record_file(struct builder *b, const char *name, const struct digest *digest,
-                 uint64_t bytes);
-/* A further name of an object of the store. */
-bool link_object_as(struct builder *b, const char *name, const struct output *object,
-                    error *err);
-
-bool add_text(struct builder *b, const char *name, const text *content, error *err);
-
 /* ---- assemble_weights.c ---- */
-
-/* The pieces in a format that a manifest names "NAME(effective-bits: 8.0)"; where there
- * is one format, an imported manifest may call it by another name. NULL: there are none. */
-const struct variant_set *set_of_format(const struct builder *b, const char *format);
 
 /* Chooses a piece for every group, opens them all, and lists norms that have no piece, and
  * scales. */

@@ -21,8 +21,8 @@ static bool add_scale_bytes(struct builder *b, const struct tensor *t, float sca
 		if (bits & 0xFFFF)
 			return fail(err, EXIT_BAD_INPUT,
 			            "%s: %s: the %s profile needs scales exact in BF16, found %.9g "
-			            "(use numerics quern or another profile)", b->a->scheme, t->name,
-			            profile_name(b->a->profile), (double)scale);
+			            "(use numerics quern or another profile)", b->a->about.scheme, t->name,
+			            profile_name(b->a->about.profile), (double)scale);
 		text_add(&b->scale_bytes, (const char *)&upper, sizeof upper);
 	} else {
 		text_add(&b->scale_bytes, (const char *)&bits, sizeof bits);
@@ -65,7 +65,7 @@ static bool add_group_scales(struct builder *b, const struct variant_set *set,
                              const struct variant_pair *pair, error *err)
 {
 	const struct format *f = set->format;
-	enum profile p = b->a->profile;
+	enum profile p = b->a->about.profile;
 	for (int m = 0; m < pair->member_count; m++) {
 		int linear = find_shape(b, pair->members[m]);
 		if (linear < 0 || (f->input_scale && b->amax.amax[linear] < 0))
@@ -88,13 +88,13 @@ static bool add_group_scales(struct builder *b, const struct variant_set *set,
 static bool add_cache_scales(struct builder *b, error *err)
 {
 	int parts = count_caches(&b->config);
-	enum profile p = b->a->profile;
-	if (!b->coverage.kv_cache.name)
+	enum profile p = b->a->about.profile;
+	if (!b->selection.kv_cache.name)
 		return true;
 	if (!profile_is_quantised(p))
 		return fail(err, EXIT_BAD_INPUT, "%s: the %s profile cannot say what the key/value "
 		            "cache is kept in; expected another profile or no \"kv_cache\"",
-		            b->a->scheme, profile_name(p));
+		            b->a->about.scheme, profile_name(p));
 	if (b->amax.cache_count != parts)
 		return fail(err, EXIT_BAD_INPUT, "%s: " AMAX_CACHE ": expected the %d parts of the "
 		            "key/value cache, found %d", b->a->amax, parts, b->amax.cache_count);
@@ -122,7 +122,9 @@ static bool place_scales(struct builder *b, error *err)
 
 /* ---- pieces ---- */
 
-const struct variant_set *set_of_format(const struct builder *b, const char *format)
+/* The pieces in a format that a manifest names "NAME(effective-bits: 8.0)"; where there
+ * is one format, an imported manifest may call it by another name. NULL: there are none. */
+static const struct variant_set *set_of_format(const struct builder *b, const char *format)
 {
 	for (int i = 0; i < b->set_count; i++) {
 		size_t length = strlen(b->sets[i].format_name);
@@ -133,16 +135,6 @@ const struct variant_set *set_of_format(const struct builder *b, const char *for
 	return NULL;
 }
 
-/* In which format the scheme keeps a group; NULL: as it is. */
-static const char *kept_format(const struct builder *b, const char *group)
-{
-	for (int i = 0; i < b->baseline.count; i++)
-		if (strcmp(b->baseline.groups[i].name, group) == 0)
-			return b->coverage.keeps[i] ? b->baseline.groups[i].formats[b->coverage.choice[i]]
-			                            : NULL;
-	return NULL;
-}
-
 static bool open_piece(struct builder *b, const char *name, const struct output *object,
                        error *err)
 {
@@ -150,7 +142,7 @@ static bool open_piece(struct builder *b, const char *name, const struct output 
 	char path[PATH_BYTES];
 	piece->name = name;
 	piece->object = *object;
-	if (!name || !store_object_path(&b->store, &object->digest, path, err) ||
+	if (!name || !store_object_path(&b->to.store, &object->digest, path, err) ||
 	    !safetensors_open(&piece->file, path, err))
 		return false;
 	b->piece_count++;
@@ -175,13 +167,13 @@ static bool open_kept(struct builder *b, const struct variant_set *set,
 	if (!pair->quantised.bytes)
 		return fail(err, EXIT_BAD_INPUT, "%s: expected codes of %s, found none",
 		            set->format_name, pair->group);
-	if (profile_is_quantised(b->a->profile))
+	if (profile_is_quantised(b->a->about.profile))
 		return open_piece(b, name_piece(b, pair, element, (int)strcspn(element, "_"), err),
 		                  &pair->quantised, err) &&
 		       add_group_scales(b, set, pair, err);
 	const struct twin_job job = { .tree = b->a->tree, .target = b->a->out, .set = set,
 		.pair = pair, .linears = b->linears, .linear_count = b->linear_count };
-	return make_twin(&job, &twin, &b->written, err) &&
+	return make_twin(&job, &twin, &b->to.written, err) &&
 	       open_piece(b, name_piece(b, pair, "bf16", 4, err), &twin, err);
 }
 
@@ -189,13 +181,13 @@ static bool open_kept(struct builder *b, const struct variant_set *set,
 static bool choose_piece(struct builder *b, int number, error *err)
 {
 	const struct variant_pair *plain = &b->sets[0].pairs[number];
-	const char *format = kept_format(b, plain->group);
+	const char *format = selected_format(&b->selection, plain->group);
 	if (!format)
 		return open_piece(b, name_piece(b, plain, "plain", 5, err), &plain->plain, err);
 	const struct variant_set *set = set_of_format(b, format);
 	if (!set || number >= set->count || strcmp(set->pairs[number].group, plain->group) != 0)
 		return fail(err, EXIT_BAD_INPUT, "%s: %s: expected pieces in %s, found none",
-		            b->a->scheme, plain->group, format);
+		            b->a->about.scheme, plain->group, format);
 	return open_kept(b, set, &set->pairs[number], err);
 }
 
@@ -206,7 +198,7 @@ static const struct safetensors *open_norms(struct builder *b, const struct outp
 {
 	struct safetensors *file = &b->norm_files[b->norm_file_count];
 	char path[PATH_BYTES];
-	if (!store_object_path(&b->store, &object->digest, path, err) ||
+	if (!store_object_path(&b->to.store, &object->digest, path, err) ||
 	    !safetensors_open(file, path, err))
 		return NULL;
 	b->norm_file_count++;
@@ -222,7 +214,7 @@ static bool fold_norms(struct builder *b, const struct variant_set *set, error *
 	const struct tensor_source folded = tensors_of_file(file);
 	for (int i = 0; i < set->count; i++) {
 		char norm[NAME_BYTES], hub[NAME_BYTES];
-		const char *format = kept_format(b, set->pairs[i].group);
+		const char *format = selected_format(&b->selection, set->pairs[i].group);
 		if (!format || set_of_format(b, format) != set ||
 		    !norm_of_linear(set->pairs[i].members[0], norm))
 			continue;
@@ -232,7 +224,6 @@ static bool fold_norms(struct builder *b, const struct variant_set *set, error *
 		if (!t)
 			return name && fail(err, EXIT_BAD_INPUT, "%s: expected tensor %s, found none",
 			                    file->path, name);
-		b->folded = true;
 		for (size_t k = 0; k < b->norm_count; k++)
 			if (strcmp(b->norms[k].name, name) == 0)
 				b->norms[k] = *t;
@@ -268,6 +259,18 @@ static bool choose_norms(struct builder *b, const struct output **rest, error *e
 	return true;
 }
 
+/* All groups of the selection must have been found. */
+static bool check_selection(const struct builder *b, error *err)
+{
+	const struct selection *s = &b->selection;
+	int found = 0, wanted = cJSON_GetArraySize(s->formats);
+	for (int i = 0; i < b->sets[0].count; i++)
+		found += selected_format(s, b->sets[0].pairs[i].group) != NULL;
+	return found == wanted ||
+	       json_fail(&s->doc, s->formats, err, "expected groups of the pieces, found %d of "
+	                 "%d among them", found, wanted);
+}
+
 bool choose_weights(struct builder *b, error *err)
 {
 	const struct output *rest;
@@ -285,7 +288,8 @@ bool choose_weights(struct builder *b, error *err)
 	for (int i = 0; i < b->sets[0].count; i++)
 		if (!choose_piece(b, i, err))
 			return false;
-	return choose_norms(b, &rest, err) && open_piece(b, "rest.safetensors", rest, err) &&
+	return check_selection(b, err) && choose_norms(b, &rest, err) &&
+	       open_piece(b, "rest.safetensors", rest, err) &&
 	       add_cache_scales(b, err) && place_scales(b, err);
 }
 

@@ -12,7 +12,7 @@
 #include "lib/base/json.h"
 #include "lib/base/json_tree.h"
 #include "lib/checkpoint/names.h"
-#include "lib/quant/assemble.h"
+#include "lib/quant/checkpoint_draft.h"
 #include "lib/quant/formats/format.h"
 #include "lib/quant/group_digests.h"
 

@@ -10,7 +10,7 @@
 #include "lib/artifact/card.h"
 #include "lib/base/file.h"
 #include "lib/checkpoint/model_files.h"
-#include "lib/quant/assemble.h"
+#include "lib/quant/checkpoint_draft.h"
 
 static const char *text_of(const cJSON *object, const char *field, const char *otherwise)
 {

@@ -13,7 +13,7 @@
 #include "lib/artifact/memo.h"
 #include "lib/artifact/publish.h"
 #include "lib/base/json.h"
-#include "lib/quant/assemble.h"
+#include "lib/quant/checkpoint_draft.h"
 
 enum { MAX_LOOKS_BYTES = 64 << 20, MAX_LIST_BYTES = 16 << 20 };
 
@@ -344,8 +344,13 @@ bool published_check(struct published *p, const char *folder, const char *file_n
 	                      folder, file_name);
 	if (length < 0 || (size_t)length >= sizeof path)
 		return fail(err, EXIT_BAD_INPUT, "%.100s...: path is too long", folder);
-	if (stat(path, &st) != 0)
+	if (stat(path, &st) != 0) {
+		/* A folder is published with its list; the second look is for one that was
+		 * published after the first. */
+		if (file_exists(folder) && stat(path, &st) != 0)
+			*damage = SENSITIVITY_FOLDER;
 		return true;
+	}
 	/* What depends on a file from the future would be made again for ever. */
 	if (newer(&st, now)) {
 		*damage = file_name;

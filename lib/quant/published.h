@@ -53,7 +53,7 @@ bool published_add_piece(struct published *p, const struct stat *st,
                          const struct digest *digest, error *err);
 
 /* After all pieces. *damage is the first file that is not as published, NULL for none
- * or for a folder without a list, which is not published; it lives until the next call.
+ * or where nothing is published; it lives until the next call.
  * `now` is the file system's clock when the build began: no list may be newer. */
 bool published_check(struct published *p, const char *folder, const char *file_name,
                      const struct stat *now, const char **damage, error *err);

@@ -9,7 +9,7 @@
 #include "lib/base/file.h"
 #include "lib/model/caches.h"
 #include "lib/model/linears.h"
-#include "lib/quant/assemble.h"
+#include "lib/quant/checkpoint_draft.h"
 #include "lib/quant/formats/format.h"
 #include "lib/quant/slice.h"
 #include "lib/quant/verify_files.h"

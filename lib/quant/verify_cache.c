@@ -6,7 +6,7 @@
 
 #include "lib/model/caches.h"
 #include "lib/quant/amax_file.h"
-#include "lib/quant/assemble.h"
+#include "lib/quant/checkpoint_draft.h"
 #include "lib/quant/verify_parts.h"
 
 /* ---- what is said ---- */

@@ -12,7 +12,7 @@
 #include "lib/artifact/digest.h"
 #include "lib/artifact/disk.h"
 #include "lib/base/file.h"
-#include "lib/quant/assemble.h"
+#include "lib/quant/checkpoint_draft.h"
 
 enum { MAX_LIST_BYTES = 64 << 20 };
 

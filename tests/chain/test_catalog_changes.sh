@@ -35,19 +35,19 @@ did() {
 	}
 }
 
-# The slice, export and verification of one scheme, and the comparison of all.
+# The slice, export, description and verification of one scheme, and the comparison of all.
 one_percentage() {
 	"$out/bin/configure" --out "$out" $few \
 		--set schemes.fp8_autoquant_all_layers_top30_coco2017.percent=35 >configured.txt
 	build
-	did slice=1 export=1 verify=1 compare=1
+	did slice=1 export=1 describe=1 verify=1 compare=1
 	build
 	nothing_done
 	grep -q '"top_percent": 35,' \
 		"$published"/fp8_autoquant_all_layers_top30_coco2017/layer-sensitivity/*coverage*
 	"$out/bin/configure" --out "$out" $few >configured.txt
 	build
-	did slice=1 export=1 verify=1 compare=1
+	did slice=1 export=1 describe=1 verify=1 compare=1
 }
 
 # By an edit of the file, as a person does it: ninja sees it by itself.
@@ -56,7 +56,7 @@ new_scheme() {
 		"fp8_autoquant_full_coco2017", "percent": 50},/' schemes.json >edited.json
 	mv edited.json schemes.json
 	build half_of_the_text
-	did slice=1 export=1 verify=1
+	did slice=1 export=1 describe=1 verify=1
 	[ -f "$published/half_of_the_text/config.json" ]
 	build
 	did compare=1

@@ -39,7 +39,7 @@ settles() {
 tool_with_the_same_output() {
 	echo '/* Another line. */' >>tools/slice.c
 	build
-	ran slice=3 export=0 verify=0 compare=0
+	ran slice=3 export=0 describe=0 verify=0 compare=0
 	computes_nothing
 	settles
 }
@@ -49,7 +49,7 @@ tool_with_another_output() {
 	if cmp -s card.c lib/quant/model_card.c; then return 1; fi
 	mv card.c lib/quant/model_card.c
 	build
-	ran calibrate=0 score=0 rank=0 slice=0 export=3 verify=3 compare=1
+	ran calibrate=0 score=0 rank=0 slice=0 export=3 describe=3 verify=3 compare=1
 	computes_nothing
 	settles
 }
@@ -80,29 +80,65 @@ changed_row() {
 	computes_nothing
 	settles
 }
-# Two groups on both sides of the least sensitive tenth change places: every slice is cut
-# again, and every checkpoint carries the manifest; but only one has other weights.
-replaced_manifest() {
+# A baseline whose scores are those of a file, at first of "every": for the two below.
+imported_manifest() {
 	cp "$manifest" imported.json
 	sed 's/"baselines": {/&\
 	"imported": { "model": "tiny", "calibration": "scenes", "import": "imported.json",\
 	  "formats": ["FP8_ALL_LAYERS_CFG"] },/; s/"baseline": "every"/"baseline": "imported"/' \
 		"$catalog" >schemes.json
 	build
-	weights_of few >few.before
-	weights_of most >most.before
 	sed -n '/"sensitivity_ranking"/,$s/.*"importance": \([^,]*\).*/\1/p' "$manifest" >scores
+	settles
+}
+# The most sensitive group is more so: all manifests say so, and every group
+# keeps its format, so no checkpoint is exported.
+rescored_manifest() {
+	cards_of few most >cards.before
+	files_of few most >files.before
+	worst=$(tail -n 1 scores)
+	sed "s/$worst/123.25/" "$manifest" >imported.json
+	build
+	ran calibrate=0 quantize=0 rank=1 slice=3 export=0 describe=3 verify=3 compare=1
+	computes_nothing
+	for scheme in few most; do
+		for file in "${scheme}" imported; do
+			grep -q '"importance": 123.25,' \
+				"$published/$scheme/layer-sensitivity/${file}_quant_manifest.json"
+		done
+	done
+	if cards_of few most | cmp -s - cards.before; then return 1; fi
+	files_of few most | cmp - files.before
+	settles
+}
+# Two groups on both sides of the least sensitive tenth change places: only one scheme has
+# another selection.
+replaced_manifest() {
+	files_of most >most.before
+	weights_of few >few.before
 	one=$(sed -n 5p scores) other=$(sed -n 6p scores)
 	sed "s/$one/@/; s/$other/$one/; s/@/$other/" "$manifest" >imported.json
 	build
-	ran calibrate=0 quantize=0 rank=1 slice=3 export=3 compare=1
+	ran calibrate=0 quantize=0 rank=1 slice=3 export=1 describe=3 verify=3 compare=1
+	is "export of few" "$(edges 'export few')" 1
 	computes_nothing
-	if weights_of few | cmp -s few.before; then return 1; fi
-	weights_of most | cmp most.before
+	if weights_of few | cmp -s - few.before; then return 1; fi
+	files_of most | cmp - most.before
 	settles
 }
+published=$out/models/tiny/quantized
+cards_of() {
+	for scheme; do cat "$published/$scheme/README.md"; done
+}
+# What is not said but is: with inode and date.
+files_of() {
+	for scheme; do
+		find "$published/$scheme" -maxdepth 1 -type f ! -name README.md -exec stat -c '%n %i %Y' {} + |
+			sort
+	done
+}
 weights_of() {
-	(cd "$out/models/tiny/quantized/$1" && ls ./*.safetensors | grep -v scales | xargs sha256sum)
+	(cd "$published/$1" && ls ./*.safetensors | grep -v scales | xargs sha256sum)
 }
 # Another branch and back: all of it is in the store.
 another_branch() {
@@ -132,6 +168,8 @@ check tool_with_the_same_output tool_with_the_same_output
 check tool_with_another_output tool_with_another_output
 check another_compiler another_compiler
 check changed_row changed_row
+check imported_manifest imported_manifest
+check rescored_manifest rescored_manifest
 check replaced_manifest replaced_manifest
 check another_branch another_branch
 finish

@@ -216,12 +216,20 @@ wrong_operands() {
 		schemes.json
 	mkdir sliced
 	echo '{}' >sliced/slice.json
-	fails 2 'gone/slice.json: cannot open' "$work/bin/export" --model $model --scheme s \
+	echo '{}' >sliced/manifest.json
+	echo '{"formats": {}}' >sliced/selection.json
+	fails 2 'gone/selection.json: cannot open' "$work/bin/export" --model $model --scheme s \
 		--file-name f --baseline schemes.json --slice gone --amax gone --quantized gone \
 		--tree "$out" --out x
 	fails 2 'schemes.json:1:1: lacks the field' "$work/bin/export" --model $model --scheme s \
 		--file-name f --baseline schemes.json --slice sliced --amax schemes.json \
 		--quantized schemes.json --tree "$out" --out x
+	fails 2 'gone/slice.json: cannot open' "$work/bin/describe" --model $model --scheme s \
+		--file-name f --baseline schemes.json --slice gone --tree "$out" \
+		--out x/layer-sensitivity/f_files.json
+	fails 1 'x/f_files.json: expected a list of files, CHECKPOINT/layer-sensitivity/f_files' \
+		"$work/bin/describe" --model $model --scheme s --file-name f \
+		--baseline schemes.json --slice sliced --tree "$out" --out x/f_files.json
 	fails 2 'gone: cannot open' "$work/bin/rank" --model $model --amax gone --out x \
 		--baseline b --file-name f --model-name m --data-name d --prompt text part
 	[ ! -e x.json ]

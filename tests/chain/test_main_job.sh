@@ -95,8 +95,9 @@ damaged() {
 	"$@"
 	build "$scheme"
 	is exports "$(edges export)" 1
+	is descriptions "$(edges describe)" 1
 	is "other edges" "$(grep '^\[' build.txt |
-		grep -cv -e scan -e '\] export' -e '\] verify')" 0
+		grep -cv -e scan -e '\] export' -e '\] describe' -e '\] verify')" 0
 	digests "$published/$scheme" >after.txt
 	cmp before.txt after.txt
 	build "$scheme"
@@ -104,6 +105,7 @@ damaged() {
 }
 
 delete_file() { rm -f "$published/$scheme/scales.safetensors"; }
+delete_description() { rm -rf "$published/$scheme/layer-sensitivity"; }
 delete_config() { rm -f "$published/$scheme/config.json"; }
 delete_list() { rm -f "$published/$scheme/layer-sensitivity/${scheme}_files.json"; }
 delete_folder() { rm -rf "${published:?}/$scheme"; }
@@ -131,8 +133,8 @@ check targets_and_help_list_schemes lists_schemes
 check no_missing_dependencies missing_dependencies
 check touched_inputs_recompute_nothing touched_inputs
 check deleted_outputs_come_from_the_store deleted_outputs
-for damage in delete_file delete_config delete_list delete_folder shorten_file \
-	overwrite_in_place break_list; do
+for damage in delete_file delete_config delete_list delete_description delete_folder \
+	shorten_file overwrite_in_place break_list; do
 	check "mends_$damage" damaged $damage
 done
 finish

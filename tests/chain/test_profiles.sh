@@ -96,6 +96,18 @@ verify_knows_the_card() {
 	verify_says 'README.md: cannot open'
 }
 
+# Of another checkpoint, of nothing, and none.
+verify_knows_the_description() {
+	copy_of "$scheme"
+	cp "$published/${scheme}_modelopt/README.md" spoilt
+	cp "$published/${scheme}_modelopt"/layer-sensitivity/* spoilt/layer-sensitivity
+	verify_says 'spoilt/.*: expected (SHA-256|[0-9]* bytes)'
+	rm spoilt/layer-sensitivity/*
+	verify_says 'layer-sensitivity: expected one list of files .*, found 0'
+	rmdir spoilt/layer-sensitivity
+	verify_says 'layer-sensitivity: cannot open'
+}
+
 # What one program makes of the files, and why.
 verify_explains_a_consumer() {
 	"$out/bin/verify" --consumer vllm --layer model.layers.3.self_attn.q_proj \
@@ -234,6 +246,7 @@ check verify_knows_the_twins_weights verify_knows_the_twins_weights
 check verify_wants_no_config_beside_the_twin verify_wants_no_config_beside_the_twin
 check verify_knows_the_profiles_scales verify_knows_the_profiles_scales
 check verify_knows_the_card verify_knows_the_card
+check verify_knows_the_description verify_knows_the_description
 check verify_explains_a_consumer verify_explains_a_consumer
 check verify_names_what_a_consumer_gets_wrong verify_names_what_a_consumer_gets_wrong
 check prune_knows_the_profiles prune_knows_the_profiles

@@ -385,11 +385,11 @@ static void pack(const struct family *f, const struct published *p, const char *
 	path_in(quantized, f, ALL_LAYERS "quantize.json");
 	snprintf(below, sizeof below, WORK "schemes/%s", p->name);
 	path_in(slice, f, below);
-	const struct assembly a = { .model = DEMO_MODEL, .tree = tree, .scheme = p->name,
-		.file_name = p->file_name, .baseline = baseline, .slice = slice, .amax = amax,
-		.quantized = (const char *const[]){ quantized }, .quantized_count = 1, .out = out,
-		.layout = LAYOUT_PACKED,
-		.shard_bytes = 3000000 };
+	const struct assembly a = { .tree = tree, .amax = amax, .out = out,
+		.about = { .model = DEMO_MODEL, .scheme = p->name, .file_name = p->file_name,
+			.baseline = baseline, .slice = slice },
+		.quantized = (const char *const[]){ quantized }, .quantized_count = 1,
+		.layout = LAYOUT_PACKED, .shard_bytes = 3000000 };
 	if (!assemble_checkpoint(&a, &done, &err))
 		fail_msg("%s", err.text);
 	assert_true(done.written > 3 * a.shard_bytes);

@@ -128,7 +128,7 @@ tells_why() {
 	ninja >build.txt 2>&1 # build() would begin a new log
 	"$out/bin/store" why half >"$work/why"
 	grep -q 'top_percent changed: was 50, is 60' "$work/why"
-	grep -q 'input slice changed: was' "$work/why"
+	grep -q 'input selection changed: was' "$work/why"
 	fails 2 'has no run of it' "$out/bin/store" why nothing-of-that-name
 }
 dry_run_tells() {
@@ -136,15 +136,17 @@ dry_run_tells() {
 	ninja dry-run >"$work/dry" 2>&1
 	grep -q '^slice .* s  .*/schemes/half$' "$work/dry"
 	grep -q '^export .* s  .*/quantized/half$' "$work/dry"
+	grep -q '^describe .* s  .*/quantized/half/layer-sensitivity/half_files.json$' "$work/dry"
 	! grep -q '^score' "$work/dry" || return 1
-	grep -q '^4 edges, about [0-9.]* s' "$work/dry"
+	grep -q '^5 edges, about [0-9.]* s' "$work/dry"
 	build
 }
 statistics() {
 	rm -rf "$out/models" "$out/work" "$out/store"
 	build
 	ninja stats >"$work/stats" 2>&1
-	for tool in scan calibrate merge score rank quantize slice export verify diversity; do
+	for tool in scan calibrate merge score rank quantize slice export describe verify \
+		diversity; do
 		grep -q "^$tool  *[1-9]" "$work/stats"
 	done
 	grep -q '^decode  *1  *2  *0 ' "$work/stats"

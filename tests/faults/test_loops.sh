@@ -4,7 +4,7 @@
 . tests/support/scenario.sh
 
 killed_or_failing_tools() {
-	tests/faults/run 2 scan slice export stats
+	tests/faults/run 2 scan slice export describe stats
 }
 damage_is_found() {
 	tests/faults/flips 200 1

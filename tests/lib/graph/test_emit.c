@@ -113,7 +113,7 @@ static const struct catalog_overrides NONE;
 #define TEXT "work/tiny_qwen2_5_vl/fp8_autoquant_full_coco2017"
 #define DECODED "work/tiny_qwen2_5_vl/pixels"
 #define PUBLISHED "models/tiny_qwen2_5_vl/quantized"
-#define BASE_FILES "fp8_autoquant_all_layers_fp8_files.json: export"
+#define BASE_FILES "fp8_autoquant_all_layers_fp8_files.json: describe"
 #define TOP50 "fp8_autoquant_all_layers_top50_coco2017"
 
 static void ninja_takes_the_demos_graph(void **state)
@@ -133,8 +133,10 @@ static void ninja_takes_the_demos_graph(void **state)
 		TEXT "/fp8_autoquant_full_coco2017_quant_manifest.json: rank",
 		"work/tiny_qwen2_5_vl/schemes/" TOP50 "/slice.json: slice",
 		"work/tiny_qwen2_5_vl/schemes/" TOP50 "/manifest.json: slice",
+		"work/tiny_qwen2_5_vl/schemes/" TOP50 "/selection.json: slice",
 		"work/tiny_qwen2_5_vl/schemes/" TOP50 "/verify.json: verify",
-		PUBLISHED "/" TOP50 "/layer-sensitivity/" TOP50 "_files.json: export",
+		PUBLISHED "/" TOP50 "/layer-sensitivity/" TOP50 "_files.json: describe",
+		PUBLISHED "/" TOP50 "/model.safetensors.index.json: export",
 		PUBLISHED "/fp8_autoquant_all_layers_fp8_coco2017/layer-sensitivity/" BASE_FILES,
 		"models/tiny_qwen2_5_vl/quantized/scheme-diversity.json: diversity",
 		ALL "/damage.text.json: evaluate", ALL "/damage.image_text.json: evaluate",
@@ -163,13 +165,13 @@ static void every_scheme_has_its_edges(void **state)
 	const struct tree_settings settings = default_settings();
 	emit(&e, &NONE, &settings);
 	enum { PROFILES = 3 };
-	static const char *const rules[] = { "slice", "export", "verify" };
+	static const char *const rules[] = { "slice", "export", "describe", "verify" };
 	char *targets = run("ninja -f '%s' -t targets all", ninja_file);
-	for (size_t i = 0; i < 3; i++) {
+	for (size_t i = 0; i < sizeof rules / sizeof *rules; i++) {
 		char *of_rule = run("ninja -f '%s' -t targets rule %s | sort -u | wc -l",
 		                    ninja_file, rules[i]);
-		/* slice has two outputs; with an FP8 cache there is the own profile alone */
-		assert_int_equal(atoi(of_rule), 25 * (i == 0 ? 2 + 2 : PROFILES + 1));
+		/* slice has three outputs; with an FP8 cache there is the own profile alone */
+		assert_int_equal(atoi(of_rule), 25 * (i == 0 ? 3 + 3 : PROFILES + 1));
 		free(of_rule);
 	}
 	assert_int_equal(count_lines(targets, "fp8_autoquant_"), 25 * (PROFILES + 1));
@@ -179,12 +181,12 @@ static void every_scheme_has_its_edges(void **state)
 	expect_text(targets, "\n" TOP50 "_bf16: phony\n");
 	assert_int_equal(count_lines(e.help.data, "  fp8_autoquant_"), 25);
 	/* 3 baselines of calibrate, merge, score, rank, pareto, quantize; 25 schemes of
-	 * slice, and export, verify and card in each profile, and all but the card with an FP8
-	 * cache; the comparison, the scan and configure; 2 sets and the quality of the 3
-	 * baselines; the images of one calibration and one evaluation; the report, after its
-	 * inputs and by itself. */
+	 * slice, and export, describe, verify and card in each profile, and all but the card
+	 * with an FP8 cache; the comparison, the scan and configure; 2 sets and the quality of
+	 * the 3 baselines; the images of one calibration and one evaluation; the report, after
+	 * its inputs and by itself. */
 	assert_int_equal(e.edges,
-	                 3 * 6 + 25 * (1 + 3 * PROFILES + 3) + 3 + 3 * (2 + 1) + 2 + 2);
+	                 3 * 6 + 25 * (1 + 4 * PROFILES + 4) + 3 + 3 * (2 + 1) + 2 + 2);
 	/* What nobody listed is made when asked for: no default, no comparison, no report. */
 	char *defaults = run("ninja -f '%s' -t inputs all evaluate report lock", ninja_file);
 	assert_null(strstr(defaults, "_kv8"));
@@ -194,7 +196,7 @@ static void every_scheme_has_its_edges(void **state)
 	emitted_free(&e);
 }
 
-/* Verifying hangs on an export as a validation: it follows, and delays nobody. */
+/* Verifying hangs on a description as a validation: it follows, and delays nobody. */
 static void verify_is_a_validation(void **state)
 {
 	(void)state;

@@ -187,6 +187,18 @@ static void a_list_that_moved_or_cannot_be_read(void **state)
 	check(true, "half");
 }
 
+/* A folder without its list is not as published; no folder is not published. */
+static void a_list_that_is_gone(void **state)
+{
+	(void)state;
+	char path[PATH_BYTES];
+	path_of("half/layer-sensitivity/half_files.json", path);
+	assert_int_equal(unlink(path), 0);
+	check(true, "layer-sensitivity");
+	path_of("another", checkpoint);
+	check(true, NULL);
+}
+
 /* A folder that changed a moment ago may change again and keep its dates. */
 static void trusts_no_young_folder(void **state)
 {
@@ -224,6 +236,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(finds_what_is_gone_or_replaced, make, clean),
 		cmocka_unit_test_setup_teardown(knows_pieces_by_what_they_are, make, clean),
 		cmocka_unit_test_setup_teardown(a_list_that_moved_or_cannot_be_read, make, clean),
+		cmocka_unit_test_setup_teardown(a_list_that_is_gone, make, clean),
 		cmocka_unit_test_setup_teardown(trusts_no_young_folder, make, clean),
 		cmocka_unit_test_setup_teardown(damaged_looks_help_nobody, make, clean),
 	};

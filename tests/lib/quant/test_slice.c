@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "lib/base/file.h"
+#include "lib/quant/selection.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/shared_data.h"
 #include "tests/support/temp_folder.h"
@@ -439,6 +440,54 @@ static void cuts_a_real_baseline_as_it_was_cut(void **state)
 	baseline_free(&b);
 }
 
+/* ---- selections ---- */
+
+static text print_half(struct baseline *b)
+{
+	struct coverage c;
+	text out = { 0 };
+	error err;
+	rank_again(b);
+	slice(&c, b, 50);
+	assert_true(print_selection(&c, b, &out, &err));
+	coverage_free(&c);
+	return out;
+}
+
+/* The file is the same bytes for the same groups, however they are scored and ranked. */
+static void a_selection_knows_no_scores(void **state)
+{
+	(void)state;
+	struct baseline b;
+	struct selection s;
+	char path[PATH_BYTES];
+	error err;
+	make_baseline(&b, 6); /* g3, g4 and g5 are the lesser half */
+	text half = print_half(&b);
+	b.groups[3].importance = 0.5;
+	b.groups[0].importance = 1000;
+	text same = print_half(&b);
+	assert_string_equal(half.data, same.data);
+	b.groups[2].importance = 0.1;
+	text other = print_half(&b);
+	assert_string_not_equal(half.data, other.data);
+	assert_true(temp_folder_write(folder, SELECTION_FILE, half.data, half.length, &err) &&
+	            join_path(path, PATH_BYTES, folder, SELECTION_FILE, &err) &&
+	            selection_read(&s, path, &err));
+	assert_null(selected_format(&s, "g2"));
+	assert_string_equal(selected_format(&s, "g3"), "FP8(effective-bits: 8.0)");
+	assert_int_equal(cJSON_GetArraySize(s.formats), 3);
+	assert_null(s.kv_cache.name);
+	selection_free(&s);
+	assert_true(temp_folder_write(folder, SELECTION_FILE, "{\"formats\": {\"g\": 1}}", 21,
+	                              &err));
+	assert_false(selection_read(&s, path, &err));
+	text_free(&half);
+	text_free(&same);
+	text_free(&other);
+	baseline_free(&b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -452,6 +501,7 @@ int main(void)
 		cmocka_unit_test(refuses_coverages_of_something_else),
 		cmocka_unit_test(drops_what_an_original_should_not_have_selected),
 		cmocka_unit_test(cuts_a_real_baseline_as_it_was_cut),
+		cmocka_unit_test(a_selection_knows_no_scores),
 	};
 	return cmocka_run_group_tests(tests, make, clean);
 }
