@@ -478,9 +478,3 @@ bool make_variants(struct variant_set *set, const struct variant_job *job, error
 		variants_free(set);
 	return ok;
 }
-
-void variants_free(struct variant_set *set)
-{
-	arena_free(&set->memory);
-	*set = (struct variant_set){ 0 };
-}

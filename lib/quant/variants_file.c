@@ -166,3 +166,9 @@ bool variants_read(struct variant_set *set, const char *path, error *err)
 		variants_free(set);
 	return ok;
 }
+
+void variants_free(struct variant_set *set)
+{
+	arena_free(&set->memory);
+	*set = (struct variant_set){ 0 };
+}

@@ -124,7 +124,19 @@ break_list() {
 	echo '{' >"$file"
 }
 
+# Whatever runs at every build, or once a scheme, must not load what multiplies matrices:
+# that takes longer than most of them work.
+light_programs() {
+	for program in scan configure slice export describe card verify diversity; do
+		if readelf -d "$out/bin/$program" | grep -q 'NEEDED.*blas'; then
+			echo "$program is linked with a BLAS"
+			return 1
+		fi
+	done
+}
+
 check main_job main_job
+check programs_of_every_build_are_light light_programs
 check second_run_does_nothing second_run
 check second_run_time second_run_time
 cat "$work/time.txt"
