@@ -6,13 +6,11 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "lib/base/parallel.h"
 #include "lib/gpu/numbers.h"
 #include "lib/model/positions.h"
 
-enum { TILE_ROWS = 64, PIECE_ALIGNMENT = 256, MOST_THREADS = 16 };
+enum { TILE_ROWS = 64, PIECE_ALIGNMENT = 256 };
 
 static int patch_rows(const struct sample *s)
 {
@@ -105,43 +103,22 @@ static void add_tiles(struct attention_tile *tiles, int *count, int begin, int e
 		tiles[(*count)++] = (struct attention_tile){ row, begin, end, 0 };
 }
 
-/* What packing needs beside the batch. */
-struct packing {
-	struct batch *b;
-	const struct model *model;
-	const struct sample *const *samples;
-	enum gpu_number number;
-	int32_t *order;     /* [cells]: every image's cells in window order */
-	int32_t *windows;   /* [cells + 1]: of the image at hand */
-	int32_t *positions; /* [3][text rows], by sample */
-};
-
-/* An image's cells in window order, and the tiles of its attention. */
-static void order_image(struct packing *p, int index)
-{
-	const struct sample *s = p->samples[index];
-	struct tower_rows *t = &p->b->vision;
-	int first = t->starts[index];
-	int count = window_order(&p->model->config.vision, s->patches.grid_h,
-	                         s->patches.grid_w, p->order + p->b->cell_starts[index],
-	                         p->windows);
-	for (int w = 0; w < count; w++)
-		add_tiles(t->windows, &t->window_tiles, first + p->windows[w],
-		          first + p->windows[w + 1]);
-	add_tiles(t->full, &t->tiles, first, first + patch_rows(s));
-}
-
-/* Its patches, moved into that order. */
+/* One image: its cells in window order, its windows, its patches moved accordingly. */
 static void pack_image(struct batch *b, const struct model *m, const struct sample *s,
-                       int index, enum gpu_number number, const int32_t *order)
+                       int index, enum gpu_number number, int32_t *order,
+                       int32_t *windows)
 {
 	const struct vision_config *v = &m->config.vision;
 	struct tower_rows *t = &b->vision;
 	int first = t->starts[index], rows = patch_rows(s), group = v->merge * v->merge;
 	int half = v->head_dim / 2;
+	int count = window_order(v, s->patches.grid_h, s->patches.grid_w, order, windows);
 	vision_angles(v, m->parts->vision.frequencies, s->patches.grid_h, s->patches.grid_w,
 	              order, t->cosine + (size_t)first * (size_t)half,
 	              t->sine + (size_t)first * (size_t)half);
+	for (int w = 0; w < count; w++)
+		add_tiles(t->windows, &t->window_tiles, first + windows[w], first + windows[w + 1]);
+	add_tiles(t->full, &t->tiles, first, first + rows);
 	size_t width = (size_t)group * (size_t)v->patch_values;
 	for (int c = 0; c < rows / group; c++) {
 		const float *from = s->patches.values + (size_t)order[c] * width;
@@ -195,6 +172,7 @@ static void pack_text(struct batch *b, const struct model *m, const struct sampl
 	text_angles(&m->config.text, m->parts->text.frequencies, positions, s->tokens,
 	            t->cosine + (size_t)first * (size_t)half,
 	            t->sine + (size_t)first * (size_t)half);
+	add_tiles(t->full, &t->tiles, first, first + s->tokens);
 }
 
 static void measure_batch(struct batch *b, const struct model *m,
@@ -210,40 +188,25 @@ static void measure_batch(struct batch *b, const struct model *m,
 	b->cells = b->vision.rows / (v->merge * v->merge);
 }
 
-/* What belongs to one sample alone: most of the work, angles and numbers of 16 bits. */
-static bool pack_sample(void *self, int thread, int index, error *err)
+static void fill_batch(struct batch *b, const struct model *m,
+                       const struct sample *const *samples, enum gpu_number number,
+                       int32_t *scratch)
 {
-	const struct packing *p = self;
-	const struct sample *s = p->samples[index];
-	const int32_t *order = p->order + p->b->cell_starts[index];
-	(void)thread;
-	(void)err;
-	if (patch_rows(s))
-		pack_image(p->b, p->model, s, index, p->number, order);
-	pack_sources(p->b, p->model, s, index, order);
-	pack_text(p->b, p->model, s, index, p->positions + 3 * p->b->text.starts[index]);
-	pack_targets(p->b, s, index, p->number);
-	return true;
-}
-
-static bool fill_batch(struct packing *p, error *err)
-{
-	struct batch *b = p->b;
-	int group = p->model->config.vision.merge * p->model->config.vision.merge;
-	long cores = sysconf(_SC_NPROCESSORS_ONLN);
-	int threads = cores < 1 ? 1 : cores > MOST_THREADS ? MOST_THREADS : (int)cores;
-	add_starts(b->text.starts, p->samples, b->samples, text_rows);
-	add_starts(b->vision.starts, p->samples, b->samples, patch_rows);
-	add_starts(b->graded_starts, p->samples, b->samples, count_graded);
+	int group = m->config.vision.merge * m->config.vision.merge;
+	int32_t *order = scratch, *windows = order + b->cells + 1;
+	int32_t *positions = windows + b->cells + 2;
+	add_starts(b->text.starts, samples, b->samples, text_rows);
+	add_starts(b->vision.starts, samples, b->samples, patch_rows);
+	add_starts(b->graded_starts, samples, b->samples, count_graded);
 	for (int i = 0; i <= b->samples; i++)
 		b->cell_starts[i] = b->vision.starts[i] / group;
 	for (int i = 0; i < b->samples; i++) {
-		if (patch_rows(p->samples[i]))
-			order_image(p, i);
-		add_tiles(b->text.full, &b->text.tiles, b->text.starts[i], b->text.starts[i + 1]);
+		if (patch_rows(samples[i]))
+			pack_image(b, m, samples[i], i, number, order, windows);
+		pack_sources(b, m, samples[i], i, order);
+		pack_text(b, m, samples[i], i, positions);
+		pack_targets(b, samples[i], i, number);
 	}
-	return parallel_run(threads < b->samples ? threads : b->samples, b->samples, p,
-	                    pack_sample, err);
 }
 
 bool batch_pack(struct batch *b, const struct model *m, const struct sample *const *samples,
@@ -252,19 +215,15 @@ bool batch_pack(struct batch *b, const struct model *m, const struct sample *con
 {
 	measure_batch(b, m, samples, count);
 	lay_batch(b, &m->config, NULL);
-	size_t cells = (size_t)b->cells, text = (size_t)b->text.rows;
-	size_t scratch = 2 * cells + 3 + 3 * text;
-	int32_t *order = malloc(scratch * sizeof *order);
-	bool ok = (order || fail_memory(err, "orders", scratch * sizeof *order)) &&
+	size_t scratch = 2 * (size_t)b->cells + 3 + 3 * (size_t)b->text.rows;
+	int32_t *orders = malloc(scratch * sizeof *orders);
+	bool ok = (orders || fail_memory(err, "orders", scratch * sizeof *orders)) &&
 	          make_room(memory, capacity, b->bytes, err);
 	if (ok) {
-		struct packing p = { .b = b, .model = m, .samples = samples, .number = number,
-			.order = order, .windows = order + cells,
-			.positions = order + 2 * cells + 3 };
 		lay_batch(b, &m->config, *memory);
-		ok = fill_batch(&p, err);
+		fill_batch(b, m, samples, number, orders);
 	}
-	free(order);
+	free(orders);
 	return ok;
 }
 
