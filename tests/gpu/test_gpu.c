@@ -34,10 +34,10 @@ static int run_tool(const char *folder, const char *tool, const char *device,
 {
 	const char *tree = getenv("QUERN_TREE");
 	char command[8 * PATH_BYTES];
-	/* calibrate knows nothing of formats. */
+	/* Formats are score's to know: calibrate needs none, evaluate reads them. */
 	int length = (int)strlen(data);
 	const char *exclude = strstr(data, " --exclude");
-	if (strcmp(tool, "calibrate") == 0 && exclude)
+	if (strcmp(tool, "score") != 0 && exclude)
 		length = (int)(exclude - data);
 	snprintf(command, sizeof command,
 	         "%s/bin/%s --model demo/tiny-qwen2_5-vl --tree %s/%s.tree %s "
