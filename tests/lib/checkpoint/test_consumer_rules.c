@@ -226,12 +226,12 @@ static void wants_quern_names(void **state)
 		expect_error(&err, EXIT_INTERNAL, names[i], NULL);
 	}
 	char longest[NAME_BYTES + 8] = "language_model.";
-	memset(longest + 15, 'x', NAME_BYTES - 20);
+	memset(longest + 15, 'n', NAME_BYTES - 20);
 	const struct linear_form *form;
 	error err;
 	assert_false(consumer_decision(rules, CONSUMER_VLLM_MODELOPT, longest, &form,
 	                               NULL, &err));
-	expect_error(&err, EXIT_INTERNAL, "language_model.xxx", NULL);
+	expect_error(&err, EXIT_INTERNAL, "language_model.nnn", NULL);
 	consumer_close(rules);
 }
 

@@ -384,10 +384,10 @@ static void refuses_bad_names(void **state)
 	};
 	expect_refused(cases, sizeof cases / sizeof *cases);
 	char from[] = "\"s\": {", to[200];
-	memset(to, 'x', sizeof to);
+	memset(to, 'n', sizeof to);
 	memcpy(to, "\"", 1);
 	memcpy(to + 152, "\": {", 5);
-	expect_refused(&(struct bad){ from, to, "6:13: schemes.xxx", "letters, digits" }, 1);
+	expect_refused(&(struct bad){ from, to, "6:13: schemes.nnn", "letters, digits" }, 1);
 }
 
 /* ---- overrides ---- */
